@@ -1,0 +1,5 @@
+"""Codecs: data space <-> model space."""
+
+from sfumato.codecs.base import Affine, Codec
+
+__all__ = ["Affine", "Codec"]

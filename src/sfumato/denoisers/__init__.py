@@ -1,0 +1,38 @@
+"""Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
+
+from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.preconditioned import (
+    Parameterization,
+    Preconditioned,
+    Scheme,
+    edm,
+    log_snr,
+    predict_eps,
+    predict_flow,
+    predict_v,
+    predict_x0,
+)
+from sfumato.denoisers.windowed import Windowed
+from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
+from sfumato.estimate import Estimate
+
+__all__ = [
+    "Clipped",
+    "Counted",
+    "Denoiser",
+    "Estimate",
+    "Given",
+    "MeanOnly",
+    "Parameterization",
+    "Preconditioned",
+    "Recorded",
+    "Scheme",
+    "Windowed",
+    "Wrapper",
+    "edm",
+    "log_snr",
+    "predict_eps",
+    "predict_flow",
+    "predict_v",
+    "predict_x0",
+]

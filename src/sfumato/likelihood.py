@@ -1,0 +1,82 @@
+"""Exact likelihood along the probability-flow ODE.
+
+    log p_0(x) = log p_1(x_1) + integral_0^1 div v(x_t, t) dt,
+
+with v the velocity of the flow, alpha' D + shift' + sigma' eps_hat. Source: Song et al. 2021 (2011.13456) eq. 39.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.denoisers import Denoiser
+from sfumato.noise import Noise
+from sfumato.processes import Gaussian
+
+
+def log_prob(
+    denoiser: Denoiser, x0: Tensor, times: Sequence[float], *, noise: Noise | None = None, probes: int = 1
+) -> Tensor:
+    """log p(x0) of each row in nats, (B,), at the first time of the grid.
+
+    Fourth-order Runge-Kutta steps between the times, state and divergence together. Where sigma(0) = 0 begin a little
+    later (1e-3): the number is then that of data with this much noise, alpha x_0 + sigma eps.
+
+    Args:
+        x0: (B, *event), model space; the state at times[0].
+        times: rising from near 0 to 1, four denoiser calls for each step.
+        noise: for Hutchinson's estimate of the divergence, with `probes` Rademacher vectors held fixed along the path:
+            unbiased, one vector-Jacobian product each. None: the exact trace, d of them.
+
+    Raises:
+        ValueError: if the times do not rise.
+    """
+    if any(b <= a for a, b in zip(times, list(times)[1:], strict=False)):
+        raise ValueError("likelihood runs from data to noise: give times that rise, such as 1e-3 to 1.")
+    process = denoiser.process
+    assert isinstance(process, Gaussian)
+    vectors = None
+    if noise is not None:
+        vectors = [torch.sign(noise.uniform(like=x0) - 0.5) for _ in range(probes)]
+    x, total = x0, torch.zeros(x0.shape[0], dtype=x0.dtype, device=x0.device)
+    for t, s in zip(times, list(times)[1:], strict=False):
+        h, mid = s - t, 0.5 * (t + s)
+        v1, d1 = _velocity_and_divergence(denoiser, x, t, vectors)
+        v2, d2 = _velocity_and_divergence(denoiser, x + 0.5 * h * v1, mid, vectors)
+        v3, d3 = _velocity_and_divergence(denoiser, x + 0.5 * h * v2, mid, vectors)
+        v4, d4 = _velocity_and_divergence(denoiser, x + h * v3, s, vectors)
+        x = x + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
+        total = total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+    return process.prior(x).log_prob(x) + total
+
+
+def bits_per_dim(log_prob: Tensor, dims: int, *, width: float = 2 / 256) -> Tensor:
+    """Bits per dimension of data that were `width` apart in model space and dequantised with uniform noise.
+
+    -log p / (d log 2) - log2(width): an offset of 7 for 8-bit pictures in [-1, 1], of 8 in [0, 1] (width 1 / 256).
+    """
+    return -log_prob / (dims * math.log(2)) - math.log2(width)
+
+
+def _velocity_and_divergence(
+    denoiser: Denoiser, x: Tensor, t: float, vectors: list[Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """(v, div v), the divergence exact, or the mean of w^T J w over the given vectors."""
+    process = denoiser.process
+    assert isinstance(process, Gaussian)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        v = process.velocity(x, denoiser(x, t).mean, t)
+        flat = v.flatten(1)
+        if vectors is None:
+            rows = [
+                torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i]
+                for i in range(flat.shape[1])
+            ]
+            return v.detach(), torch.stack(rows).sum(0)
+        products = [torch.autograd.grad(v, x, w, retain_graph=True)[0] * w for w in vectors]
+        return v.detach(), torch.stack(products).mean(0).flatten(1).sum(1)

@@ -1,0 +1,47 @@
+"""Any matrix as an operator, for small problems and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sfumato.operators.base import Spectral
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Spectral):
+    """y = A x for a matrix A of shape (m, d); the event is (d,). Singular values below `threshold` count as 0."""
+
+    A: Tensor
+    threshold: float = 1e-10
+    s: Tensor = field(init=False)
+    _U: Tensor = field(init=False)
+    _Vt: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        U, s, Vt = torch.linalg.svd(self.A, full_matrices=True)
+        m, d = self.A.shape
+        k = min(m, d)
+        padded = torch.zeros(d, dtype=self.A.dtype)
+        padded[:k] = torch.where(s > self.threshold, s, 0.0)
+        columns = torch.zeros(m, d, dtype=self.A.dtype)
+        columns[:, :k] = U[:, :k]
+        for name, value in (("s", padded), ("_U", columns), ("_Vt", Vt)):
+            object.__setattr__(self, name, value)
+
+    def event(self, y: Tensor) -> tuple[int, ...]:
+        return (self.A.shape[1],)
+
+    def Vt(self, x: Tensor) -> Tensor:
+        return x @ self._Vt.T
+
+    def V(self, z: Tensor) -> Tensor:
+        return z @ self._Vt
+
+    def Ut(self, y: Tensor) -> Tensor:
+        return (y @ self._U) * (self.s > 0)
+
+    def U(self, z: Tensor) -> Tensor:
+        return (z * (self.s > 0)) @ self._U.T

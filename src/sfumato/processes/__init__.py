@@ -1,0 +1,28 @@
+"""Forward processes: how data become noise."""
+
+from sfumato.processes.anchored import Anchored, entry
+from sfumato.processes.base import Coefficient, Process, Time, expand, lib
+from sfumato.processes.discrete import Discrete
+from sfumato.processes.gaussian import Gaussian
+from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP
+from sfumato.processes.table import Table
+
+__all__ = [
+    "EDM",
+    "Anchored",
+    "Coefficient",
+    "Cosine",
+    "Discrete",
+    "Gaussian",
+    "Geometric",
+    "LinearBeta",
+    "Process",
+    "Rectified",
+    "SigmoidBeta",
+    "SubVP",
+    "Table",
+    "Time",
+    "entry",
+    "expand",
+    "lib",
+]

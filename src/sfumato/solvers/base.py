@@ -1,0 +1,156 @@
+"""Zero-shot solvers: samplers that are also handed a measurement. Frozen settings, no y inside.
+
+Three forms, one surface `Solver(...)(denoiser, m, noise) -> x0`:
+- a `Guided` solver defines `guide(denoiser, m) -> Denoiser`, E[x0 | xt] into E[x0 | xt, y], and has a sampler;
+- others define `step`, short since `process.reverse` gives the ancestral part;
+- a few override `trajectory` (variational methods, particles).
+What else a method finds (operator parameters, weights) is in the last `step.memory`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato import grids
+from sfumato.denoisers import Denoiser
+from sfumato.noise import Noise
+from sfumato.operators import Linear, Measurement, Operator, Spectral
+from sfumato.processes import Gaussian, Time
+from sfumato.samplers import DDIM, Sampler, Step, Times, blank, trajectory
+
+
+class Solver(ABC):
+    """Frozen settings of a posterior sampler. A subclass is a dataclass with a field `steps`.
+
+    Attributes:
+        needs: the least type of operator that the method can use.
+    """
+
+    steps: int = 100
+    needs: type[Operator] = Operator  # type: ignore[type-abstract]
+
+    def times(self, process: Gaussian) -> Times:
+        """The grid of the run: uniform in log SNR unless the paper names one."""
+        return grids.log_snr(process, self.steps)
+
+    def start(self, denoiser: Denoiser, m: Measurement, noise: Noise) -> Tensor:
+        """State at times[0], (B, *event): a draw from the prior."""
+        like = torch.zeros(len(m), *m.event, dtype=_real(m.y), device=blank(denoiser, (0,)).device)
+        return denoiser.process.prior(like).sample(noise)
+
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Any:
+        """Memory before the first step."""
+        return None
+
+    def restart(self, denoiser: Denoiser, m: Measurement, xt: Tensor, memory: Any) -> Any:
+        """Memory after a move upwards in a grid that travels: kept, unless it is a history."""
+        return memory
+
+    @abstractmethod
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """(x_s, memory) from x_t, for s <= t."""
+
+    def trajectory(
+        self, denoiser: Denoiser, m: Measurement, noise: Noise, *, x1: Tensor | None = None, times: Times | None = None
+    ) -> Iterator[Step]:
+        """Yields the start and the state after each step, in model space.
+
+        Args:
+            m: a measurement in model space (`Measurement.to_model`).
+            x1, times: another start, another grid than the method's own.
+
+        Raises:
+            TypeError: if the operator lacks an ability that the method needs.
+            FloatingPointError: when the state is no longer finite, with the step.
+        """
+        self.check(m.operator)
+        process = denoiser.process
+        assert isinstance(process, Gaussian)
+        grid = self.times(process) if times is None else times
+        x = self.start(denoiser, m, noise) if x1 is None else x1
+        for step in trajectory(denoiser, _Bound(self, m), x, grid, noise):
+            if not bool(torch.isfinite(step.x).all()):
+                raise FloatingPointError(
+                    f"{type(self).__name__} diverged at step {step.index} (t = {step.time}): its state is no longer "
+                    "finite. Take more steps, a smaller guidance strength, or check sigma and the range of y."
+                )
+            yield step
+
+    def __call__(self, denoiser: Denoiser, m: Measurement, noise: Noise) -> Tensor:
+        """Samples of x_0 given y, one for each row of y, (B, *event), model space."""
+        last = None
+        for last in self.trajectory(denoiser, m, noise):
+            pass
+        assert last is not None
+        return last.x
+
+    def check(self, operator: Operator) -> None:
+        """Raises TypeError unless the operator has what the method needs, with what to use instead."""
+        if isinstance(operator, self.needs):
+            return
+        have = next(kind.__name__ for kind in (Spectral, Linear, Operator) if isinstance(operator, kind))
+        instead = {"Operator": "DPS", "Linear": "DDNM, DiffPIR or MMPS"}[have]
+        raise TypeError(
+            f"{type(self).__name__} needs a {self.needs.__name__} operator, got {type(operator).__name__} ({have}). "
+            f"Use {instead}, or give the operator what it lacks."
+        )
+
+
+@dataclass(frozen=True)
+class _Bound(Sampler):
+    """A solver with its measurement, as a sampler: the one driver runs both."""
+
+    solver: Solver
+    m: Measurement
+
+    def init(self, denoiser: Denoiser, xt: Tensor) -> Any:
+        return self.solver.init(denoiser, self.m, xt)
+
+    def restart(self, denoiser: Denoiser, xt: Tensor, memory: Any) -> Any:
+        return self.solver.restart(denoiser, self.m, xt, memory)
+
+    def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
+        return self.solver.step(denoiser, self.m, xt, t, s, memory, noise)
+
+
+@dataclass(frozen=True)
+class Guided(Solver):
+    """A solver that is a guide: its denoiser says E[x_0 | x_t, y], and any sampler runs it.
+
+    Args:
+        steps: steps of the sampler.
+        sampler: DDIM by default.
+    """
+
+    steps: int = 100
+    sampler: Sampler = field(default_factory=DDIM)
+
+    @abstractmethod
+    def guide(self, denoiser: Denoiser, m: Measurement) -> Denoiser:
+        """The denoiser of x_0 given x_t and y."""
+
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Any:
+        guided = self.guide(denoiser, m)
+        return guided, self.sampler.init(guided, xt)
+
+    def restart(self, denoiser: Denoiser, m: Measurement, xt: Tensor, memory: Any) -> Any:
+        return memory[0], self.sampler.restart(memory[0], xt, memory[1])
+
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        guided, inner = memory
+        xs, inner = self.sampler.step(guided, xt, t, s, inner, noise)
+        return xs, (guided, inner)
+
+
+def _real(y: Tensor) -> torch.dtype:
+    return y.real.dtype if y.is_complex() else y.dtype

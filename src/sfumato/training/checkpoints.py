@@ -1,0 +1,69 @@
+"""Checkpoints: one safetensors file with weights, averages, optimizer state and a JSON header; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sfumato.training.ema import Ema
+
+
+def save(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, info: dict[str, Any]
+) -> None:
+    """Writes a checkpoint beside `path` and renames it, so that a crash or a full disk keeps the one before."""
+    tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
+    if ema is not None:
+        tensors |= {f"ema.{k}": v for k, v in ema.average.state_dict().items()}
+    state = optimizer.state_dict()
+    plain: dict[str, dict[str, Any]] = {}
+    for index, slots in state["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    header = {
+        "info": info,
+        "optimizer": {"plain": plain, "groups": state["param_groups"]},
+        "ema_updates": ema.updates if ema else 0,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(whole, beside, metadata={"sfumato": json.dumps(header)})
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, Any]:
+    """Restores what `save` wrote, in place, and returns its `info`."""
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["sfumato"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    module.load_state_dict(_part(tensors, "module."))
+    if ema is not None:
+        ema.average.load_state_dict(_part(tensors, "ema."))
+        ema.updates = header["ema_updates"]
+    state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in header["optimizer"]["plain"].items()}
+    for key, value in _part(tensors, "optimizer.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": header["optimizer"]["groups"]})
+    info: dict[str, Any] = header["info"]
+    return info
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,33 @@
+"""Exponential moving averages of weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Ema:
+    """An average of a module's weights: `average` is a copy of the module that lags behind it.
+
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the first weights are forgotten soon.
+    Buffers are copied.
+
+    Args:
+        module: what is averaged.
+        decay: share of the old average kept at each update.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.decay, self.updates = decay, 0
+        self.average = copy.deepcopy(module).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Moves the average towards the module's weights, in one fused call for all tensors."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), 1.0 - decay)
+        for mine, theirs in zip(self.average.buffers(), module.buffers(), strict=True):
+            mine.copy_(theirs)

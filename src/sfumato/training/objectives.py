@@ -1,0 +1,90 @@
+"""Objectives: modules `(x0, cond, noise) -> (B,)`, one loss for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.denoisers import Denoiser, Parameterization
+from sfumato.noise import Noise
+from sfumato.processes import Coefficient, Gaussian
+from sfumato.training.times import LogNormal, TimeLaw
+
+Weight = Callable[[Coefficient, Coefficient], Coefficient]
+
+
+class Denoising(nn.Module):
+    """w(t) mean (x_0 - D(x_t, t, cond))^2, t from `times`, x_t from the process's marginal.
+
+    A loss on eps, x_0, v or velocity is a weight on this one residual: see `weights`.
+
+    Args:
+        denoiser: the model; a condition is bound to its process as well.
+        times: law of t, one draw for each sample.
+        weight: w(alpha, sigma).
+        drop: share of samples whose condition is replaced by `null(cond)`, per sample, for classifier-free guidance.
+        null: what stands for no condition, (B, ...) to (B, ...).
+
+    Source: Ho et al. 2020 (2006.11239) eq. 14; Karras et al. 2022 (2206.00364) eq. 2 and 8.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        times: TimeLaw | None = None,
+        weight: Weight | None = None,
+        *,
+        drop: float = 0.0,
+        null: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if drop > 0.0 and null is None:
+            raise ValueError("condition dropout needs `null`: a function from a condition to what stands for none.")
+        self.denoiser, self.times, self.weight = denoiser, times or LogNormal(), weight or edm_weight(0.5)
+        self.drop, self.null = drop, null
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,); one time and one x_t drawn for each."""
+        process = self.denoiser.process.bind(cond)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
+        if self.drop > 0.0 and cond is not None:
+            assert self.null is not None
+            lost = noise.uniform(torch.empty(x0.shape[0])) < self.drop
+            cond = _select(lost.to(x0.device), self.null(cond), cond)
+        xt = process.marginal(x0, t).sample(noise)
+        error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
+        assert isinstance(process, Gaussian)
+        return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
+
+
+# Weights, each a function of (alpha, sigma)
+
+
+def x0_weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+    """1: the loss on x_0."""
+    return 0.0 * sigma + 1.0
+
+
+def eps_weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+    """alpha^2 / sigma^2: the loss on eps, DDPM's L_simple. Source: Ho et al. 2020 (2006.11239) eq. 14."""
+    return (alpha / sigma) ** 2
+
+
+def edm_weight(sigma_data: float = 0.5) -> Weight:
+    """(sigma^2 + alpha^2 sd^2) / (sigma sd)^2: unit loss at every level. Source: Karras et al. 2022 eq. 8."""
+    return lambda alpha, sigma: (sigma**2 + (alpha * sigma_data) ** 2) / (sigma * sigma_data) ** 2
+
+
+def output_weight(scheme: Parameterization) -> Weight:
+    """1 / c_out^2: the loss on the network's own target, whatever the scheme (eps, v, velocity, EDM's F)."""
+    return lambda alpha, sigma: scheme(alpha, sigma).c_out ** -2
+
+
+def _select(where: Tensor, a: Any, b: Any) -> Any:
+    """Rows of `a` where true, of `b` elsewhere, for a tensor or a dict of tensors."""
+    if isinstance(b, Tensor):
+        return torch.where(where.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+    return {key: _select(where, a[key], b[key]) for key in b}
