@@ -166,7 +166,7 @@ class MixtureWorld:
         return -0.5 * ((self._turn(gap) ** 2 / variances + variances.log()).sum(-1) + d * math.log(2 * math.pi))
 
     def _standard(self, xt: Tensor, t: Time, process: Gaussian) -> tuple[MixtureWorld, Tensor, Tensor, Tensor]:
-        """The problem without shift and elementwise scale: (world, u (B, d), alpha, sigma), these two (B or 1, 1, 1)."""
+        """The problem without shift and elementwise scale: (world, u (B, d), alpha, sigma) with 3 axes each."""
         shift = process.shift(t, xt)
         u = (xt - shift).reshape(xt.shape[0], -1).to(self.means.dtype)
         scale, world = _scale(process, xt), self

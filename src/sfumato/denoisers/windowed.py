@@ -104,5 +104,5 @@ def _spans(length: int, window: int, overlap: int) -> list[int]:
 
 
 def _crop(x: Tensor, corner: Sequence[int], shape: Sequence[int]) -> Tensor:
-    index = tuple(slice(a, a + n) for a, n in zip(corner, shape, strict=True))
-    return x[..., *index]
+    window: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(corner, shape, strict=True)))
+    return x[window]

@@ -100,7 +100,8 @@ class UNet(nn.Module):
             for block in self.up[level]:  # type: ignore[union-attr, attr-defined]
                 x = block(x, emb)
         x = shuffle(self.leave(F.silu(x)), self.patch)
-        return x[..., *(slice(n) for n in size)]
+        window: tuple[Any, ...] = (..., *(slice(n) for n in size))
+        return x[window]
 
     def _split(self, cond: Any) -> Mapping[str, Tensor]:
         if cond is None:

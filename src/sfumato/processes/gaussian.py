@@ -83,7 +83,7 @@ class Gaussian(Process):
             eta: 0 deterministic, 1 ancestral. Values above 1 are allowed while tau stays <= 1.
 
         Returns:
-            A Normal; mean (B, *event), std a float or broadcastable. Where s = t it is x_t itself (also at sigma_t = 0).
+            A Normal; mean (B, *event), std a float or broadcastable. Where s = t it is x_t itself (at sigma_t = 0 too).
 
         Raises:
             ValueError: if s > t anywhere, or if eta makes tau exceed 1.
