@@ -136,7 +136,7 @@ class LinearFunction(Function, Linear):
         whole, parts = self(2 * a - b), 2 * self(a) - self(b)
         error = float((whole - parts).norm() / parts.norm().clamp(min=1e-12))
         if error > 1e-3:
-            raise ValueError(f"the function is not linear (relative error {error:.2g}): use Function, with DPS.")
+            raise ValueError(f"not a linear function (relative error {error:.2g}): use Function, with DPS.")
 
 
 def conjugate_gradients(
