@@ -1,7 +1,7 @@
 """sfumato: diffusion models under one formalism: the forward process, the denoiser, the sampler.
 
-The parts are in `sf.processes`, `sf.denoisers`, `sf.samplers`, `sf.solvers`, `sf.operators`, `sf.guides`, `sf.grids` and
-`sf.codecs`; the names below are those that a user types first. Everything is imported on first use.
+The parts are in `sf.processes`, `sf.denoisers`, `sf.samplers`, `sf.solvers`, `sf.operators`, `sf.guides`, `sf.grids`
+and `sf.codecs`; the names below are those that a user types first. Everything is imported on first use.
 """
 
 from __future__ import annotations

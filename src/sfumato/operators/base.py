@@ -144,8 +144,8 @@ def conjugate_gradients(
 ) -> Tensor:
     """The solution of apply(x) = b for a symmetric positive map, row by row; started at 0 unless `x` is given.
 
-    A row stops where its residual has fallen by `tolerance` (ten times the rounding of its dtype by default) or where it
-    meets negative curvature, so that a map which is not quite positive does no harm.
+    A row stops where its residual has fallen by `tolerance` (ten times the rounding of its dtype by default) or where
+    it meets negative curvature, so that a map which is not quite positive does no harm.
     """
     small = 10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - apply(x))
