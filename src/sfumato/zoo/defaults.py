@@ -1,0 +1,105 @@
+"""What a user gets who does not choose: the sampler, the grid, the solver for a measurement. One place for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sfumato import grids, recipes
+from sfumato.denoisers import Denoiser
+from sfumato.noise import Noise
+from sfumato.operators import Identity, Linear, Measurement, Spectral
+from sfumato.processes import Gaussian, Time
+from sfumato.samplers import Ancestral, DPMpp2M, Sampler, Step, Times
+from sfumato.solvers import Solver
+
+STEPS = 50  # (ours)
+
+
+def sampler() -> Sampler:
+    """The sampler of `Model.sample`: DPM-Solver++ 2M (ours)."""
+    return DPMpp2M()
+
+
+def times(process: Gaussian, steps: int) -> Times:
+    """The grid of `Model.sample`: uniform in log SNR."""
+    return grids.log_snr(process, steps)
+
+
+def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[Solver, str]:
+    """The solver for a measurement in model space when none is chosen, and why.
+
+    Args:
+        samples: for how many samples of each y; the posterior mean serves one alone.
+        steps: replaces the solver's own number of steps.
+    """
+    operator = m.operator
+    if isinstance(operator, Identity):
+        if samples == 1:
+            return Direct(1), "y is a noisy x_0: one call of the denoiser at its level is the posterior mean."
+        own = Direct(STEPS if steps is None else steps)
+        return own, "y is a noisy x_0: sampling from its level down is the posterior."
+    if isinstance(operator, Spectral) and m.sigma > 0:
+        key, why = "ddrm", "the operator has a closed-form SVD and y is noisy"
+    elif isinstance(operator, Linear) and m.sigma == 0:
+        key, why = "ddnm", "the operator is linear and y has no noise"
+    elif isinstance(operator, Linear):
+        key, why = "diffpir", "the operator is linear without a closed-form SVD"
+    else:
+        key, why = "dps", "the operator is not linear"
+    method = recipes.load(key).Recipe
+    return method() if steps is None else method(steps=steps), f"{why}."
+
+
+@dataclass(frozen=True)
+class Direct(Solver):
+    """Denoising: y = x_0 + n is itself a state of the process, alpha y at the time whose sigma / alpha is sigma_y.
+
+    One step returns D, the posterior mean E[x_0 | y]. More steps sample p(x_0 | y) with the ancestral sampler from that
+    time down, exact in the limit of many steps (ours). With sigma_y = 0 the answer is y.
+
+    Args:
+        steps: network evaluations.
+    """
+
+    steps: int = 1
+    needs = Identity
+
+    def trajectory(
+        self, denoiser: Denoiser, m: Measurement, noise: Noise, *, x1: Tensor | None = None, times: Times | None = None
+    ) -> Iterator[Step]:
+        self.check(m.operator)
+        process = denoiser.process
+        assert isinstance(process, Gaussian)
+        t = self.entry(process, m.sigma)
+        x = process.marginal(m.y, t).mean if t > 0.0 else m.y
+        grid: Times = (t,) if t == 0.0 else (t, 0.0) if self.steps == 1 else grids.log_snr(process, self.steps, start=t)
+        yield from super().trajectory(denoiser, m, noise, x1=x1 if x1 is not None else x, times=times or grid)
+
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        if self.steps == 1:
+            return denoiser(xt, t).mean, memory
+        return Ancestral().step(denoiser, xt, t, s, memory, noise)
+
+    def entry(self, process: Gaussian, sigma: float) -> float:
+        """The time at which the process is as noisy as y; 0 where y is cleaner than the process ever is.
+
+        Raises:
+            ValueError: if y is noisier than the process at t = 1.
+        """
+        log_snr = math.inf if sigma == 0.0 else -2.0 * math.log(sigma)
+        if log_snr >= process.log_snr(0.0):
+            return 0.0
+        if log_snr < process.log_snr(1.0):
+            top = math.exp(-0.5 * process.log_snr(1.0))
+            raise ValueError(
+                f"sigma = {sigma:.4g} in model space is above the noisiest state of the process ({top:.4g}): "
+                "nothing of x_0 is left in y. Check the unit of sigma."
+            )
+        return float(process.time_of(log_snr))

@@ -1,0 +1,145 @@
+"""Models on disk: a folder with config.json and model.safetensors. Nothing is unpickled.
+
+config.json holds the recipe's key and fields, never a class path: {"recipe": "edm", "fields": {...}, "codec": {"kind":
+"affine", "scale": 0.5, "shift": 0.5}, "event": [3, null, null]}, null where any size will do. A training run's folder
+(config.json with recipe and fields, checkpoint.safetensors) serves too: its averaged weights are taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sfumato import recipes
+from sfumato.codecs import Affine, Codec
+from sfumato.denoisers import Denoiser
+
+SHIPPED = Path(__file__).parent
+EMA = "ema.denoiser."  # the averaged denoiser inside the objective, in a run's checkpoint
+
+
+def shipped() -> list[str]:
+    """Names of the models in the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def find(name: str | Path) -> Path:
+    """The folder of a shipped name, of a path, or of a Hub id (owner/name, downloaded; needs the extra `hub`).
+
+    Raises:
+        FileNotFoundError: for a name that is none of these, with the nearest shipped ones.
+        ImportError: for a Hub id without the extra.
+    """
+    inside, path, word = SHIPPED / str(name), Path(name), str(name)
+    if word in shipped():
+        return inside
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{path} is no model: it has no config.json.")
+        return path
+    if word.count("/") == 1 and all(word.split("/")) and not word.startswith((".", "~")) and not path.exists():
+        return _downloaded(word)
+    have = ", ".join(shipped()) or "none"
+    raise FileNotFoundError(
+        f"no model {word!r}: it is neither a shipped name ({have}) nor a folder.{recipes.nearest(word, shipped())}"
+    )
+
+
+def _downloaded(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ImportError(
+            f"{hub_id!r} is no folder here; to take it from the Hub: pip install 'sfumato[hub]'."
+        ) from error
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["config.json", "model.safetensors", "README.md"]))
+    except Exception as error:
+        raise FileNotFoundError(f"no folder {hub_id!r}, and the Hub did not give it: {error}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, with the defaults of a training run's: data in [0, 1], model space in [-1, 1], any size."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        key, fields = config["recipe"], config["fields"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} is no model\'s config: it needs {{"recipe": key, "fields": {{...}}}} ({error}).'
+        ) from None
+    config.setdefault("codec", {"kind": "affine", "scale": 0.5, "shift": 0.5})
+    config.setdefault("event", [fields.get("channels", 3), *[None] * fields.get("dims", 2)])
+    return {**config, "recipe": key, "fields": fields}
+
+
+def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
+    """The recipe and the untrained denoiser of a config.
+
+    Raises:
+        ValueError: for an unknown recipe or field, with the nearest ones.
+    """
+    make = recipes.load(config["recipe"]).Recipe
+    known = [field.name for field in dataclasses.fields(make)]
+    for name in config["fields"]:
+        if name not in known:
+            raise ValueError(
+                f"the recipe {config['recipe']!r} has no field {name!r}.{recipes.nearest(name, known)} "
+                f"Its fields: {', '.join(known)}."
+            )
+    recipe = make(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["fields"].items()})
+    return recipe, recipe.model()
+
+
+def read_codec(config: Mapping[str, Any]) -> Codec:
+    """The codec of a config."""
+    codec = config["codec"]
+    if codec.get("kind") != "affine":
+        raise ValueError(f"codecs of kind 'affine' can be read, got {codec.get('kind')!r}.")
+    return Affine(float(codec["scale"]), float(codec["shift"]))
+
+
+def read_weights(folder: Path, denoiser: Denoiser) -> None:
+    """Loads the weights in place, cast to the denoiser's dtype; a run's averaged ones where it is a run.
+
+    Raises:
+        FileNotFoundError: if the folder has none.
+        ValueError: if the file is damaged, or is that of another network.
+    """
+    path, prefix = folder / "model.safetensors", ""
+    if not path.exists():
+        path, prefix = folder / "checkpoint.safetensors", EMA
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no weights: neither model.safetensors nor checkpoint.safetensors.")
+    try:
+        with safe_open(path, "pt") as file:
+            keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118
+            state = {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from None
+    try:
+        denoiser.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} are not those of its config: {' '.join(str(error).split())}") from None
+
+
+def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Writes both files beside their places and renames them, the weights first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {name: folder / f".{name}.{os.getpid()}.part" for name in ("model.safetensors", "config.json")}
+    try:
+        save_file(dict(weights), parts["model.safetensors"])
+        parts["config.json"].write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+        for name, part in parts.items():
+            os.replace(part, folder / name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)

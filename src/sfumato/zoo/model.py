@@ -1,0 +1,282 @@
+"""A trained model: the denoiser, the codec to its space, and the config that rebuilds both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.codecs import Affine, Codec
+from sfumato.denoisers import Counted, Denoiser, Windowed
+from sfumato.guides import CFG
+from sfumato.guides.cfg import nothing
+from sfumato.noise import Seeds
+from sfumato.operators import Measurement
+from sfumato.processes import Gaussian
+from sfumato.samplers import Sampler, blank, trajectory
+from sfumato.solvers import Solver
+from sfumato.zoo import defaults, files
+from sfumato.zoo.result import Result
+
+WINDOW = 256  # (ours) side of the windows that an image is cut into,
+LARGE = 512  # where a side is longer than this: memory stays that of a few windows
+OVERLAP = 32
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all), over all chunks of the batch
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Generation and restoration in data space.
+
+    Sample i is the same whatever the batch: its noise is keyed by the seed and i, or by the seed, the item and the
+    sample for a restoration. (Its value is the same to float rounding.)
+
+    Args:
+        codec: data space <-> model space.
+        denoiser: with the weights that are used.
+        config: what rebuilds the denoiser, and "event": the shape of one x_0, None where any size will do.
+    """
+
+    codec: Codec
+    denoiser: Denoiser
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def event(self) -> tuple[int | None, ...]:
+        """Shape of one x_0 in data space, None where any size will do."""
+        if "event" not in self.config:
+            raise ValueError('this model does not know the shape of its data: Model(codec, denoiser, {"event": [2]}).')
+        return tuple(self.config["event"])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the label condition; 0: none."""
+        return int(self.config.get("fields", {}).get("classes", 0))
+
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
+        """Writes config.json and model.safetensors, beside and renamed.
+
+        Args:
+            half: weights as float16, half the size; they are loaded back as float32.
+
+        Raises:
+            ValueError: for a model without a recipe, or with a codec that a config cannot hold.
+        """
+        if "recipe" not in self.config:
+            raise ValueError('only a model of a recipe can be saved: its config needs "recipe" and "fields".')
+        if not isinstance(self.codec, Affine):
+            raise ValueError(f"a config holds an Affine codec, got {type(self.codec).__name__}.")
+        weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
+        if half:
+            weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        codec = {"kind": "affine", **dataclasses.asdict(self.codec)}
+        files.write(Path(folder), {**self.config, "codec": codec}, weights)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        cond: Any = None,
+        steps: int = defaults.STEPS,
+        sampler: Sampler | None = None,
+        scale: float | None = None,
+        size: int | tuple[int, ...] | None = None,
+        batch: int = 16,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """n draws, (n, *event), data space.
+
+        Args:
+            cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
+            steps: of a grid uniform in log SNR.
+            sampler: `defaults.sampler()` if not given.
+            scale: of classifier-free guidance, 1: none; needs a condition.
+            size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
+            batch: rows that run together; the result does not depend on it.
+            progress: called with the steps done and the steps in all.
+
+        Raises:
+            ValueError: for a condition that the model does not know, or a size that does not fit its event.
+        """
+        shape, process = self._shape(size), self.denoiser.process
+        assert isinstance(process, Gaussian)
+        times, sampler = defaults.times(process, steps), sampler or defaults.sampler()
+        condition, latent = self._condition(cond, n), tuple(self.codec.latent(shape))
+        denoiser = self._sized(self.denoiser, latent)
+        if scale is not None and scale != 1.0:
+            if condition is None:
+                raise ValueError("guidance needs a condition: give `cond`, or leave `scale` out.")
+            denoiser = CFG(denoiser, scale, self._null())
+        tick = _Ticker(progress, -(-n // batch) * (len(times) - 1))
+        parts = []
+        for rows in _chunks(n, batch):
+            bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
+            noise = Seeds.keyed(seed, rows)
+            x1 = bound.process.prior(blank(bound, (len(rows), *latent))).sample(noise)
+            for last in tick.over(trajectory(bound, sampler, x1, times, noise)):
+                pass
+            with torch.no_grad():
+                # Where sigma(0) > 0 the last small noise goes with one more call.
+                x0 = bound(last.x, last.time).mean if process.sigma(0.0) > 0.0 else last.x
+                parts.append(self.codec.decode(x0))
+        return torch.cat(parts) if parts else torch.empty(0, *shape)
+
+    def restore(
+        self,
+        m: Measurement,
+        *,
+        solver: Solver | None = None,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        cond: Any = None,
+        batch: int = 8,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Samples of x_0 given each y of m, in data space.
+
+        Args:
+            m: a measurement in data space: y in the unit of the data, one operator for all rows.
+            solver: chosen by `defaults.solver` if not given; the result says which and why.
+            samples: of each y.
+            steps: of the chosen solver, where none is given.
+            cond: a label for all, or a tensor of B labels (or a dict of tensors).
+            batch: rows that run together; the result does not depend on it.
+            progress: called with the steps done and the steps in all.
+
+        Raises:
+            ValueError: if the data of m are not of the model's shape, or samples is less than 1.
+        """
+        if samples < 1:
+            raise ValueError(f"samples is at least 1, got {samples}.")
+        if solver is not None and steps is not None:
+            raise ValueError("steps is a setting of the solver that you gave: set it there.")
+        self._fits(m.event)
+        z, items = m.to_model(self.codec), len(m)
+        reason = ""
+        if solver is None:
+            solver, reason = defaults.solver(z, samples, steps)
+        process = self.denoiser.process
+        assert isinstance(process, Gaussian)
+        condition = self._condition(cond, items)
+        denoiser = Counted(self._sized(self.denoiser, z.event))
+        rows = [(item, sample) for sample in range(samples) for item in range(items)]
+        tick = _Ticker(progress, -(-len(rows) // batch) * max(len(solver.times(process)) - 1, 1))
+        parts = []
+        for part in _chunks(len(rows), batch):
+            index = [rows[i] for i in part]
+            of = [item for item, _ in index]
+            bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
+            for last in tick.over(solver.trajectory(bound, replace(z, y=z.y[of]), Seeds.keyed(seed, index))):
+                pass
+            with torch.no_grad():
+                parts.append(self.codec.decode(last.x))
+        x0 = torch.cat(parts)
+        chunks = -(-len(rows) // batch)
+        return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, denoiser.calls // chunks)
+
+    def _shape(self, size: int | tuple[int, ...] | None) -> tuple[int, ...]:
+        """Shape of one x_0 whose open axes are `size`."""
+        opened = [i for i, n in enumerate(self.event) if n is None]
+        if size is None:
+            size = self.config.get("size", 64)
+        elif not opened:
+            raise ValueError(f"this model makes data of the shape {self.event} only: leave `size` out.")
+        sizes = [size] * len(opened) if isinstance(size, int) else list(size)
+        if len(sizes) != len(opened) or min(sizes, default=1) < 1:
+            raise ValueError(f"the shape {self.event} leaves {len(opened)} axes open, got the sizes {sizes}.")
+        return tuple(sizes.pop(0) if n is None else n for n in self.event)
+
+    def _fits(self, event: tuple[int, ...]) -> None:
+        want = self.event
+        if len(want) == len(event) and all(w in (None, n) for w, n in zip(want, event, strict=True)):
+            return
+        hint = ""
+        if len(want) == len(event) == 3 and want[0] == 3 and event[0] == 1:
+            hint = (
+                " It is a grey image, the model is for color: repeat its channel three times, or color it with Gray()."
+            )
+        elif len(want) == len(event) == 3 and want[0] == 1 and event[0] == 3:
+            hint = " It is a color image, the model is for grey: restore each channel by itself, or take a color model."
+        raise ValueError(
+            f"the model is for data of the shape {_words(want)}, the measurement is of {_words(event)}.{hint}"
+        )
+
+    def _condition(self, cond: Any, n: int) -> Any:
+        """The condition with one row for each of n items."""
+        if cond is None or isinstance(cond, Mapping):
+            return cond
+        if not self.classes:
+            raise ValueError("this model has no classes: leave `cond` out.")
+        label = torch.as_tensor(cond)
+        if label.is_floating_point() or label.ndim > 1 or (label.ndim == 1 and len(label) != n):
+            raise ValueError(f"labels are an integer, or one integer for each of {n} items, got {tuple(label.shape)}.")
+        if n and not bool(((label >= 0) & (label < self.classes)).all()):
+            raise ValueError(f"labels are between 0 and {self.classes - 1}, got {cond}.")
+        return label.expand(n)
+
+    def _null(self) -> Callable[[Any], Any]:
+        """What stands for no condition."""
+        if "recipe" not in self.config:
+            return nothing
+        recipe, _ = files.build(self.config)
+        return getattr(recipe, "null", nothing)
+
+    def _sized(self, denoiser: Denoiser, event: tuple[int, ...]) -> Denoiser:
+        """The denoiser, in windows where an image is large."""
+        if len(event) == 3 and max(event[1:]) > LARGE:
+            return Windowed(denoiser, WINDOW, OVERLAP, batch=1)
+        return denoiser
+
+
+def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
+    """A trained model, ready to use: a shipped name, a folder, a training run's folder, or a Hub id (extra `hub`).
+
+    Raises:
+        FileNotFoundError: if there is no such model, with the nearest names.
+        ValueError: if its files are damaged, or do not fit each other.
+    """
+    folder = files.find(name)
+    config = files.read_config(folder)
+    codec = files.read_codec(config)
+    _, denoiser = files.build(config)
+    files.read_weights(folder, denoiser)
+    return Model(codec, denoiser.to(device).eval().requires_grad_(False), config)
+
+
+class _Ticker:
+    """Counts steps over several trajectories for `progress`."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def over(self, steps: Iterator[Any]) -> Iterator[Any]:
+        for step in steps:
+            if step.index:
+                self.done += 1
+                if self.progress:
+                    self.progress(self.done, self.total)
+            yield step
+
+
+def _chunks(n: int, batch: int) -> Iterator[range]:
+    if batch < 1:
+        raise ValueError(f"batch is at least 1, got {batch}.")
+    for start in range(0, n, batch):
+        yield range(start, min(start + batch, n))
+
+
+def _rows(cond: Any, rows: Any) -> Any:
+    index = list(rows)
+    return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
+
+
+def _words(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
