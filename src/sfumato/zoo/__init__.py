@@ -1,7 +1,8 @@
 """Shipped models, and the `Model` that any trained denoiser becomes."""
 
+from sfumato.zoo import defaults
 from sfumato.zoo.files import shipped
 from sfumato.zoo.model import Model, load
 from sfumato.zoo.result import Result
 
-__all__ = ["Model", "Result", "load", "shipped"]
+__all__ = ["Model", "Result", "defaults", "load", "shipped"]

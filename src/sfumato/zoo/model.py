@@ -89,6 +89,7 @@ class Model:
         scale: float | None = None,
         size: int | tuple[int, ...] | None = None,
         batch: int = 16,
+        dtype: torch.dtype | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """n draws, (n, *event), data space.
@@ -100,6 +101,7 @@ class Model:
             scale: of classifier-free guidance, 1: none; needs a condition.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
+            dtype: of the state, torch's default if not given.
             progress: called with the steps done and the steps in all.
 
         Raises:
@@ -119,7 +121,7 @@ class Model:
         for rows in _chunks(n, batch):
             bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
             noise = Seeds.keyed(seed, rows)
-            x1 = bound.process.prior(blank(bound, (len(rows), *latent))).sample(noise)
+            x1 = bound.process.prior(blank(bound, (len(rows), *latent)).to(dtype)).sample(noise)
             for last in tick.over(trajectory(bound, sampler, x1, times, noise)):
                 pass
             with torch.no_grad():

@@ -1,0 +1,58 @@
+"""What commands read: a picture, or an array in a NumPy file; checked here, so that nothing wrong goes further."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ARRAYS = (".npy", ".npz")
+
+
+def read(path: Path) -> Tensor:
+    """One item in data space: a picture (C, H, W) in [0, 1], or the one array of a NumPy file, (H, W) becoming
+    (1, H, W).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or empty, or holds what is no number.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name one file.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes).")
+    if path.suffix.lower() in ARRAYS:
+        return _array(path)
+    from sfumato.data import images
+
+    return images.read_image(path)
+
+
+def _array(path: Path) -> Tensor:
+    import zipfile
+
+    import numpy as np
+    import torch
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            if len(loaded.files) != 1:
+                raise ValueError(f"it holds {len(loaded.files)} arrays, one is expected")
+            loaded = loaded[loaded.files[0]]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no NumPy file of one array ({error}).") from None
+    if loaded.dtype.kind not in "fiub" or loaded.size == 0:
+        raise ValueError(f"{path} holds {loaded.dtype} of shape {loaded.shape}: real numbers are expected.")
+    if loaded.dtype.kind in "iu":
+        raise ValueError(
+            f"{path} holds whole numbers ({loaded.dtype}), whose range is not stated: scale them to [0, 1] as float."
+        )
+    x = torch.from_numpy(loaded.astype(np.float32))
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{path} holds NaN or infinite numbers: put zeros there and mark them with a mask.")
+    return x.unsqueeze(0) if x.ndim == 2 else x

@@ -1,0 +1,83 @@
+"""What commands write: pictures, arrays and a manifest, beside their places and then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.doctor import versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[Path]:
+    """A folder to write in; its files move to `out` when all is well, the manifest last, and vanish otherwise."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file: name a folder with --out.")
+    part = out.parent / f".{out.name}.{os.getpid()}.part"
+    part.mkdir(parents=True)
+    try:
+        yield part
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(part.iterdir(), key=lambda path: path.name == MANIFEST):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """manifest.json: the settings, from which `sfumato run` repeats the command, what came of them, versions."""
+    outputs = {path.name: digest(path) for path in sorted(folder.iterdir())}
+    whole = {"format": 1, **content, "versions": versions(), "outputs": outputs}
+    (folder / MANIFEST).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_items(folder: Path, x: Tensor, name: str) -> None:
+    """One file for each item of x (N, *event): PNG for pictures (values held to [0, 1]), else one array NAME.npy."""
+    import numpy as np
+
+    if not is_picture(x):
+        np.save(folder / f"{name}.npy", x.detach().cpu().numpy())
+        return
+    for i, picture in enumerate(x):
+        write_picture(folder / f"{name}-{i:03d}.png", picture)
+
+
+def write_picture(path: Path, x: Tensor) -> None:
+    """One picture (C, H, W), values held to [0, 1]."""
+    from sfumato.data import images
+
+    images.write_image(path, x.detach().cpu().float().clamp(0.0, 1.0))
+
+
+def is_picture(x: Tensor) -> bool:
+    """Whether x is (N, C, H, W) with 1 or 3 channels."""
+    return x.ndim == 4 and x.shape[1] in (1, 3)
+
+
+def grid(x: Tensor, gap: int = 2) -> Tensor:
+    """Pictures (N, C, H, W) side by side in rows, about as many as columns, white between: one picture (C, H', W')."""
+    n, c, h, w = x.shape
+    columns = max(1, round(n**0.5))
+    rows = -(-n // columns)
+    sheet = x.new_ones(c, rows * (h + gap) - gap, columns * (w + gap) - gap)
+    for i, picture in enumerate(x):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        sheet[:, top : top + h, left : left + w] = picture
+    return sheet

@@ -1,0 +1,259 @@
+"""`sfumato restore FILE`: a degraded picture, restored with a model as the prior."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sfumato.cli.console import Console
+from sfumato.cli.degradations import Kind, build, check
+from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Verbose, pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.operators import Measurement
+    from sfumato.solvers import Solver
+    from sfumato.zoo import Model, Result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result; files by their absolute paths."""
+
+    file: str
+    operator: str
+    model: str = "photo"
+    mask: str = ""
+    kernel: str = ""
+    std: float = 0.0
+    factor: int = 0
+    filter: str = ""
+    sigma: float | None = None
+    solver: str = ""
+    samples: int = 1
+    steps: int | None = None
+    seed: int = 0
+    batch: int = 4
+    fields: dict[str, str] = field(default_factory=dict)
+    simulate: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def path(self, name: str) -> Path:
+        """The path in a field."""
+        return Path(getattr(self, name))
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The picture (or a NumPy file), already degraded unless --simulate.")],
+    operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
+    model: Annotated[str, typer.Option(help="A shipped name, a folder, or a Hub id.")] = "photo",
+    mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
+    kernel: Annotated[str, typer.Option(help="deblur: a picture or NumPy file of the kernel.")] = "",
+    std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
+    factor: Annotated[int, typer.Option(min=0, help="enlarge: by how much.")] = 0,
+    filter_: Annotated[str, typer.Option("--filter", help="enlarge: how it was reduced, box or bicubic.")] = "",
+    sigma: Annotated[
+        float | None, typer.Option(min=0.0, help="Noise in the input, black 0 to white 1; estimated if not given.")
+    ] = None,
+    solver: Annotated[str, typer.Option(help="Key of a solver; chosen by the operator if not given.")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="Plausible results; from 2 on with their spread.")] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the solver.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples that run together.")] = 4,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="The input is clean: degrade it first, and score.")
+    ] = False,
+    seed: Seed = 0,
+    settings: Set = [],  # noqa: B006
+    out: Out = Path("restored"),
+    device: Device = "cpu",
+    dtype: Dtype = Precision.float32,
+    as_json: Json = False,
+    dry: Dry = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Restore a picture: the result, the samples, a map of what is uncertain, and a manifest that repeats the run."""
+    wanted = Settings(
+        file=str(file.absolute()),
+        operator=operator.value,
+        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
+        mask=_absolute(mask),
+        kernel=_absolute(kernel),
+        std=std,
+        factor=factor,
+        filter=filter_,
+        sigma=sigma,
+        solver=solver,
+        samples=samples,
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        fields=pairs(settings),
+        simulate=simulate,
+        device=device,
+        dtype=dtype.value,
+    )
+    run(wanted, out, Console(as_json=as_json, quiet=quiet), dry=dry)
+
+
+def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> None:
+    """Restores what the settings say, into `out`."""
+    from sfumato import zoo
+    from sfumato.cli import options, outputs
+
+    check(wanted)
+    if wanted.simulate and wanted.sigma is None:
+        raise typer.BadParameter("--simulate needs --sigma: how much noise to add (0 for none).")
+    began = time.perf_counter()
+    where = options.device(wanted.device)
+    model = zoo.load(wanted.model, device=where)
+    m, clean, grey = measure(wanted, model.event, console)
+    method, reason = choose(wanted, model, m)
+    console.emit("start", command="restore", settings=asdict(wanted), solver=repr(method), reason=reason, sigma=m.sigma)
+    if dry:
+        console.data(f"would restore {wanted.file} with {method!r}, sigma {m.sigma:.4g}, into {out}. {reason}".strip())
+        console.emit("done", dry_run=True)
+        return
+    if reason:
+        console.note(f"solver: {method!r}: {reason}")
+    with console.progress("restore") as tick:
+        result = model.restore(
+            m, solver=method, samples=wanted.samples, seed=wanted.seed, batch=wanted.batch, progress=tick
+        )
+    found = judge(m, result, clean, console)
+    content = {
+        "command": "restore",
+        "settings": asdict(wanted),
+        "solver": repr(method),
+        "reason": reason,
+        "sigma": m.sigma,
+        "sigma_estimated": wanted.sigma is None,
+        "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
+        "streams": "Seeds.keyed(seed, (item, sample))",
+        "nfe": result.nfe,
+        "inputs": {
+            name: outputs.digest(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
+        },
+        **found,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    with outputs.writing(out) as part:
+        content |= _write(part, m, result, grey)
+        outputs.write_manifest(part, content)
+        names = sorted(path.name for path in part.iterdir())
+    for name in names:
+        console.emit("item", path=str(out / name))
+        console.data(str(out / name))
+    for name, value in found.items():
+        console.data(f"{name} {value:.4g}")
+    console.note(f"restored.png is {content['restored']}.")
+    console.emit("done", out=str(out), nfe=result.nfe, sigma=m.sigma, **found)
+
+
+def measure(
+    wanted: Settings, event: tuple[int | None, ...], console: Console
+) -> tuple[Measurement, Tensor | None, bool]:
+    """The measurement in data space, the clean picture where it is known, and whether the result is to be grey.
+
+    A grey picture is given to a color model three times over.
+    """
+    import torch
+
+    from sfumato.cli import inputs
+    from sfumato.noise import Seeds
+    from sfumato.operators import Measurement
+    from sfumato.operators.levels import estimate_sigma
+
+    x = inputs.read(wanted.path("file")).to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
+    single = x.ndim == 3 and x.shape[0] == 1
+    grey = single and len(event) == 3 and event[0] == 3 and wanted.operator != "colorize"
+    if grey:
+        console.note("a grey picture and a color model: it sees the one channel three times, the result is grey again.")
+        x = x.expand(3, *x.shape[1:])
+    operator, x = build(wanted, x), x.unsqueeze(0)
+    if wanted.simulate:
+        assert wanted.sigma is not None
+        noise = Seeds.keyed(wanted.seed, ["measurement"])
+        return Measurement.simulate(operator, x, sigma=wanted.sigma, noise=noise), x, grey
+    if wanted.operator == "colorize" and not single:
+        console.warn("the input has colors: its luma is taken.")
+        x = operator(x)
+    seen = getattr(operator, "seen", None)
+    y = x if seen is None else x * seen(x)
+    if wanted.sigma is not None:
+        return Measurement(operator, y, wanted.sigma), None, grey
+    sigma = estimate_sigma(y, None if seen is None else seen(y))
+    console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
+    return Measurement(operator, y, sigma), None, grey
+
+
+def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]:
+    """The solver with its settings, and why, where it was not named."""
+    from sfumato.cli import options
+    from sfumato.cli.methods import method
+    from sfumato.solvers import Solver
+    from sfumato.zoo import defaults
+
+    texts = {**wanted.fields, **({} if wanted.steps is None else {"steps": str(wanted.steps)})}
+    if wanted.solver:
+        make = method(wanted.solver, "solvers", Solver)
+        solver, reason = make(**options.checked(make, texts)), ""
+    else:
+        solver, reason = defaults.solver(m.to_model(model.codec), wanted.samples)
+        solver = replace(solver, **options.checked(type(solver), texts))  # type: ignore[type-var]
+    try:
+        solver.check(m.operator)
+    except TypeError as error:
+        raise typer.BadParameter(str(error)) from None
+    return solver, reason
+
+
+def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console) -> dict[str, float]:
+    """Chi-square of the residual, and scores where the truth is known; warns on a mismatch."""
+    from sfumato import metrics
+    from sfumato.operators.levels import chi_square
+
+    found: dict[str, float] = {}
+    if m.sigma > 0.0:
+        ratio = float(sum(chi_square(m, x) for x in result.samples) / len(result.samples))
+        found["chi_square"] = ratio
+        if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
+            side = "larger" if ratio > 1 else "smaller"
+            console.warn(
+                f"the result differs from the input by {ratio**0.5:.2g} times sigma = {m.sigma:.4g}, 1 is expected: "
+                f"the noise is {side} than stated, the operator another, or the solver needs more steps."
+            )
+    if clean is not None:
+        answer = result.mean.clamp(0.0, 1.0)
+        found["psnr"] = float(metrics.psnr(answer, clean))
+        if clean.ndim == 4 and min(clean.shape[2:]) >= 11:
+            found["ssim"] = float(metrics.ssim(answer, clean))
+    return found
+
+
+def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, Any]:
+    """Writes the pictures; returns what the manifest says of them."""
+    from sfumato.cli import outputs
+
+    if grey:
+        result = replace(result, samples=result.samples.mean(2, keepdim=True))
+    outputs.write_picture(part / "restored.png", result.mean[0])
+    outputs.write_items(part, result.samples[:, 0], "sample")
+    if outputs.is_picture(m.y):
+        outputs.write_picture(part / "input.png", m.y[0])
+    if len(result.samples) < 2:
+        return {}
+    spread = result.std[0].mean(0, keepdim=True)
+    white = max(float(spread.max()), 1e-12)
+    outputs.write_picture(part / "spread.png", spread / white)
+    return {"spread_white": white}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
