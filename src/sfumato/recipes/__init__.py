@@ -189,6 +189,8 @@ def _fields(module: str, node: ast.ClassDef) -> Iterator[Field]:
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
             name, default = part.target.id, None if part.value is None else ast.unparse(part.value)
+            if ast.unparse(part.annotation).startswith("ClassVar") or "init=False" in (default or ""):
+                continue
             rest = lines[(part.end_lineno or 1) - 1][part.end_col_offset or 0 :]
             comment = rest.partition("#")[2].strip()
             yield Field(name, ast.unparse(part.annotation), default, comment or said.get(name, ""))

@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato import grids, recipes
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.operators import Identity, Linear, Measurement, Spectral
+from sfumato.operators import Identity, Linear, Measurement, Operator, Spectral
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Ancestral, DPMpp2M, Sampler, Step, Times
 from sfumato.solvers import Solver
@@ -67,7 +67,6 @@ class Direct(Solver):
     """
 
     steps: int = 1
-    needs = Identity
 
     def trajectory(
         self, denoiser: Denoiser, m: Measurement, noise: Noise, *, x1: Tensor | None = None, times: Times | None = None
@@ -87,6 +86,14 @@ class Direct(Solver):
             return denoiser(xt, t).mean, memory
         return Ancestral().step(denoiser, xt, t, s, memory, noise)
 
+    def times(self, process: Gaussian) -> Times:
+        """Of `steps` steps, whatever y: the run itself starts at the level of y."""
+        return (1.0, 0.0) if self.steps == 1 else super().times(process)
+
+    def check(self, operator: Operator) -> None:
+        if not isinstance(operator, Identity):
+            raise TypeError(f"Direct denoises: it needs an Identity, got {type(operator).__name__}. Use DDRM or DPS.")
+
     def entry(self, process: Gaussian, sigma: float) -> float:
         """The time at which the process is as noisy as y; 0 where y is cleaner than the process ever is.
 
@@ -96,7 +103,7 @@ class Direct(Solver):
         log_snr = math.inf if sigma == 0.0 else -2.0 * math.log(sigma)
         if log_snr >= process.log_snr(0.0):
             return 0.0
-        if log_snr < process.log_snr(1.0):
+        if log_snr < process.log_snr(1.0) - 1e-9:
             top = math.exp(-0.5 * process.log_snr(1.0))
             raise ValueError(
                 f"sigma = {sigma:.4g} in model space is above the noisiest state of the process ({top:.4g}): "

@@ -116,9 +116,10 @@ class Model:
             if condition is None:
                 raise ValueError("guidance needs a condition: give `cond`, or leave `scale` out.")
             denoiser = CFG(denoiser, scale, self._null())
-        tick = _Ticker(progress, -(-n // batch) * (len(times) - 1))
+        chunks = _chunks(n, batch)
+        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
-        for rows in _chunks(n, batch):
+        for rows in chunks:
             bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
             noise = Seeds.keyed(seed, rows)
             x1 = bound.process.prior(blank(bound, (len(rows), *latent)).to(dtype)).sample(noise)
@@ -170,9 +171,10 @@ class Model:
         condition = self._condition(cond, items)
         denoiser = Counted(self._sized(self.denoiser, z.event))
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
-        tick = _Ticker(progress, -(-len(rows) // batch) * max(len(solver.times(process)) - 1, 1))
+        chunks = _chunks(len(rows), batch)
+        tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
         parts = []
-        for part in _chunks(len(rows), batch):
+        for part in chunks:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
@@ -181,8 +183,8 @@ class Model:
             with torch.no_grad():
                 parts.append(self.codec.decode(last.x))
         x0 = torch.cat(parts)
-        chunks = -(-len(rows) // batch)
-        return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, denoiser.calls // chunks)
+        nfe = denoiser.calls // len(chunks)
+        return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, nfe)
 
     def _shape(self, size: int | tuple[int, ...] | None) -> tuple[int, ...]:
         """Shape of one x_0 whose open axes are `size`."""
@@ -268,11 +270,10 @@ class _Ticker:
             yield step
 
 
-def _chunks(n: int, batch: int) -> Iterator[range]:
+def _chunks(n: int, batch: int) -> list[range]:
     if batch < 1:
         raise ValueError(f"batch is at least 1, got {batch}.")
-    for start in range(0, n, batch):
-        yield range(start, min(start + batch, n))
+    return [range(start, min(start + batch, n)) for start in range(0, n, batch)]
 
 
 def _rows(cond: Any, rows: Any) -> Any:
