@@ -115,11 +115,11 @@ def test_without_shipped_models_the_message_says_so(tmp_path: Path, monkeypatch)
 
 
 def test_a_folder_without_config_or_weights_is_refused(model: Model, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         sf.load(tmp_path)
     model.save(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="neither model.safetensors nor checkpoint.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor checkpoint\.safetensors"):
         sf.load(tmp_path)
     for path in ("./a/b", "~/b", "a//b", "a/b/c", "/a"):
         with pytest.raises(FileNotFoundError, match="no model"):
