@@ -6,8 +6,10 @@ its own). Files are registered where they exist; none imports torch before it ru
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -39,7 +41,9 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort, CLICK):
             raise
         except BrokenPipeError:
-            sys.stdout = open("/dev/null", "w")  # noqa: SIM115  # the reader has gone: `sfumato list | head`
+            # The reader has gone (`sfumato list | head`): what is still buffered must not fail a second time at exit.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except BaseException as error:
             code = next((code for kind, code in FAILURES if isinstance(error, kind)), 1)

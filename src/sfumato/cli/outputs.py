@@ -21,7 +21,10 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def writing(out: Path) -> Iterator[Path]:
-    """A folder to write in; its files move to `out` when all is well, the manifest last, and vanish otherwise."""
+    """A folder to write in; its files move to `out` when all is well, the manifest last, and vanish otherwise.
+
+    Files that the manifest of an earlier run there names, and this run does not write, are removed.
+    """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file: name a folder with --out.")
     part = out.parent / f".{out.name}.{os.getpid()}.part"
@@ -29,10 +32,22 @@ def writing(out: Path) -> Iterator[Path]:
     try:
         yield part
         out.mkdir(parents=True, exist_ok=True)
+        for name in _earlier(out):
+            if not (part / name).exists():
+                (out / name).unlink(missing_ok=True)
         for path in sorted(part.iterdir(), key=lambda path: path.name == MANIFEST):
             os.replace(path, out / path.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _earlier(out: Path) -> list[str]:
+    """Names of the files that an earlier run wrote in `out`."""
+    try:
+        names = json.loads((out / MANIFEST).read_text("utf-8"))["outputs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if Path(name).name == name]
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
