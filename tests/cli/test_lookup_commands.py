@@ -119,7 +119,7 @@ def test_every_paper_has_a_bibtex_entry_with_balanced_braces() -> None:
     kinds = {}
     for entry in recipes.catalogue():
         text = bibtex(entry)
-        assert text.count("{") == text.count("}") and "year = {" in text or entry.key in ("annotated", "theory"), text
+        assert (text.count("{") == text.count("}") and "year = {" in text) or entry.key in ("annotated", "theory"), text
         kinds[entry.key] = text[1 : text.index("{")]
     assert kinds["dsm"] == "article" and "note = {Vincent, Neural Computation 2011}" in bibtex(_entry("dsm"))
     assert kinds["neural-sde"] == "article" and kinds["ddpm"] == "inproceedings"

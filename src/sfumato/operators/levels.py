@@ -35,7 +35,7 @@ def estimate_sigma(y: Tensor, seen: Tensor | None = None) -> float:
 
 
 def chi_square(m: Measurement, x0: Tensor) -> Tensor:
-    """|y - A x_0|^2 / (n sigma^2) of each row, (B,): 1 +- sqrt(2 / n) where x_0 is the truth, or an exact sample given y.
+    """|y - A x_0|^2 / (n sigma^2) of each row, (B,): 1 +- sqrt(2 / n) for the truth or an exact sample given y.
 
     n counts what was seen. Well above 1: sigma is too small, A is not the operator, or the solver failed; well below:
     sigma is too large, or x_0 fits the noise.
