@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-read_image = pytest.importorskip("sfumato.data.images").read_image
-
 from sfumato.cli.main import app
 from sfumato.cli.outputs import digest, grid
 from sfumato.codecs import Affine
 from sfumato.noise import Noise
 from sfumato.recipes.edm import Recipe
 from sfumato.zoo import Model
+
+read_image = pytest.importorskip("sfumato.data.images").read_image
 
 
 @pytest.fixture(scope="session")
