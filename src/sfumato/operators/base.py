@@ -98,7 +98,7 @@ class Spectral(Linear):
 
     def _s(self, like: Tensor) -> Tensor:
         """s on the device and in the real dtype of `like`."""
-        return self.s.to(device=like.device, dtype=like.real.dtype if like.is_complex() else like.dtype)
+        return cast(self.s, like)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +163,12 @@ def conjugate_gradients(
         p = torch.where(alive, r + torch.where(alive, rr_next / torch.where(alive, rr, 1.0), 0.0) * p, p)
         rr = torch.where(alive, rr_next, rr)
     return x
+
+
+def cast(values: Tensor, like: Tensor) -> Tensor:
+    """`values` on the device and in the precision of `like`; real stays real and complex stays complex."""
+    dtype = like.dtype.to_complex() if values.is_complex() else like.dtype.to_real()
+    return values.to(device=like.device, dtype=dtype)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
