@@ -31,6 +31,7 @@ class BlockSensing(Spectral):
     rows: Tensor
     m: int
     s: Tensor = field(init=False)
+    _single: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -40,6 +41,8 @@ class BlockSensing(Spectral):
             )
         if (self.rows @ self.rows.T - torch.eye(n).to(self.rows)).abs().max() > 1e-4:
             raise ValueError("the rows are not orthonormal: take them from torch.linalg.qr.")
+        # A million numbers or so: converting them in each call would cost as much as using them
+        object.__setattr__(self, "_single", self.rows.float())
         object.__setattr__(self, "s", (torch.arange(n) < self.m).double())
 
     @classmethod
@@ -52,6 +55,9 @@ class BlockSensing(Spectral):
     def _block(self) -> int:
         return round(len(self.rows) ** 0.5)
 
+    def _like(self, x: Tensor) -> Tensor:
+        return cast(self.rows if x.dtype == torch.float64 else self._single, x)
+
     def event(self, y: Tensor) -> tuple[int, ...]:
         return (*y.shape[1:-3], y.shape[-3] * self._block, y.shape[-2] * self._block)
 
@@ -62,11 +68,11 @@ class BlockSensing(Spectral):
                 f"BlockSensing takes images of multiples of {b} pixels, got {tuple(x.shape)}: crop or pad."
             )
         blocks = x.unflatten(-1, (-1, b)).unflatten(-3, (-1, b)).transpose(-3, -2)
-        return blocks.flatten(-2) @ cast(self.rows, x).T
+        return blocks.flatten(-2) @ self._like(x).T
 
     def V(self, z: Tensor) -> Tensor:
         b = self._block
-        blocks = (z @ cast(self.rows, z)).unflatten(-1, (b, b))
+        blocks = (z @ self._like(z)).unflatten(-1, (b, b))
         return blocks.transpose(-3, -2).flatten(-2).flatten(-3, -2)
 
     def Ut(self, y: Tensor) -> Tensor:

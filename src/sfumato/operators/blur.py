@@ -128,8 +128,7 @@ class DecimatedBlur(Linear):
 
     def __call__(self, x: Tensor) -> Tensor:
         _check_size(self, x)
-        blurred = torch.fft.ifftn(cast(self._K, x) * torch.fft.fftn(x, dim=self._axes), dim=self._axes).real
-        return blurred[(..., *[slice(None, None, self.factor)] * len(self.size))]
+        return convolve(self._K, x, self._axes)[(..., *[slice(None, None, self.factor)] * len(self.size))]
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._spread(torch.fft.fftn(y, dim=self._axes))
@@ -163,6 +162,11 @@ def spectrum(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
         empty = taps.new_zeros([n if i == taps.ndim + axis else m for i, m in enumerate(taps.shape)])
         taps = empty.index_add(axis, at, taps)
     return torch.fft.fftn(taps, dim=tuple(range(-len(size), 0)))
+
+
+def convolve(K: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Circular convolution of x along `axes` with the kernel whose transfer function is K."""
+    return torch.fft.ifftn(cast(K, x) * torch.fft.fftn(x, dim=axes), dim=axes).real
 
 
 def _check_size(operator: Blur | DecimatedBlur, x: Tensor) -> None:

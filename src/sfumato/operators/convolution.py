@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from sfumato.operators.base import Linear, cast
+from sfumato.operators.base import Linear
+from sfumato.operators.blur import convolve, spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +53,9 @@ class Convolution(Linear):
                 f"data of {tuple(x.shape[2:])} cannot be reflected for a kernel of {tuple(self.kernel.shape)}: use "
                 "zero padding, a smaller kernel, or Blur."
             )
-        # torch correlates: the flipped kernel convolves
-        flipped = cast(self.kernel, x).flip(list(range(axes)))
         border = [n for k in reversed(self.kernel.shape) for n in (k - 1 - k // 2, k // 2)]
         padded = functional.pad(x, border, mode="reflect" if self.padding == "reflect" else "constant")
-        convolve = functional.conv1d if axes == 1 else functional.conv2d
-        out = convolve(padded.flatten(0, 1).unsqueeze(1), flipped[None, None])
-        return out.unflatten(0, x.shape[:2]).squeeze(2)
+        # by FFT (61 x 61 taps would cost a hundred times more): what wraps around falls outside the part that is kept
+        wrapped = convolve(spectrum(self.kernel, tuple(padded.shape[2:])), padded, tuple(range(-axes, 0)))
+        kept = [slice(k - 1 - k // 2, k - 1 - k // 2 + n) for k, n in zip(self.kernel.shape, x.shape[2:], strict=True)]
+        return wrapped[(..., *kept)]
