@@ -41,7 +41,7 @@ def test_what_is_not_linear_is_refused(function):
 
 
 def test_rounding_and_the_zero_map_are_linear():
-    ops.LinearFunction(lambda x: x.half().float() if False else x * 1e-20, (8,))
+    ops.LinearFunction(lambda x: x * 1e-20, (8,))
     ops.LinearFunction(lambda x: 0 * x, (8,))
     ops.LinearFunction(lambda x: x + 1e-5 * x**2, (8,))
 

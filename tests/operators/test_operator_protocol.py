@@ -126,7 +126,7 @@ class TestLinear:
         torch.testing.assert_close(A.solve(b, rho).flatten(1), expected, rtol=0, atol=1e-9)
 
     def test_follows_the_precision_of_the_data(self, name):
-        A, event, measured = ALL[name]
+        A, event, _ = ALL[name]
         x = normal(2, *event)
         y = A(x)
         for got, expected in ((A(x.float()), y), (A.adjoint(y.float()), A.adjoint(y))):

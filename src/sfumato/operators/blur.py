@@ -128,7 +128,10 @@ class DecimatedBlur(Linear):
 
     def __call__(self, x: Tensor) -> Tensor:
         _check_size(self, x)
-        return convolve(self._K, x, self._axes)[(..., *[slice(None, None, self.factor)] * len(self.size))]
+        y = convolve(self._K, x, self._axes)
+        for axis in self._axes:
+            y = y.unflatten(axis, (-1, self.factor)).select(axis, 0)
+        return y
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._spread(torch.fft.fftn(y, dim=self._axes))

@@ -56,6 +56,7 @@ class Convolution(Linear):
         border = [n for k in reversed(self.kernel.shape) for n in (k - 1 - k // 2, k // 2)]
         padded = functional.pad(x, border, mode="reflect" if self.padding == "reflect" else "constant")
         # by FFT (61 x 61 taps would cost a hundred times more): what wraps around falls outside the part that is kept
-        wrapped = convolve(spectrum(self.kernel, tuple(padded.shape[2:])), padded, tuple(range(-axes, 0)))
-        kept = [slice(k - 1 - k // 2, k - 1 - k // 2 + n) for k, n in zip(self.kernel.shape, x.shape[2:], strict=True)]
-        return wrapped[(..., *kept)]
+        y = convolve(spectrum(self.kernel, tuple(padded.shape[2:])), padded, tuple(range(-axes, 0)))
+        for axis, k in zip(range(2, 2 + axes), self.kernel.shape, strict=True):
+            y = y.narrow(axis, k - 1 - k // 2, x.shape[axis])
+        return y

@@ -26,9 +26,9 @@ class Matrix(Spectral):
         U, s, Vt = torch.linalg.svd(self.A, full_matrices=True)
         m, d = self.A.shape
         k = min(m, d)
-        padded = torch.zeros(d, dtype=self.A.dtype)
+        padded = self.A.new_zeros(d)
         padded[:k] = torch.where(s > self.threshold, s, 0.0)
-        columns = torch.zeros(m, d, dtype=self.A.dtype)
+        columns = self.A.new_zeros(m, d)
         columns[:, :k] = U[:, :k] * (padded[:k] > 0)
         for name, value in (("s", padded), ("_U", columns), ("_Vt", Vt)):
             object.__setattr__(self, name, value)
