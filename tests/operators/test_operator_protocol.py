@@ -74,6 +74,13 @@ LINEAR = {
         (3, 4, 4),
         (1, 2, 2),
     ),
+    "varying blur": (
+        ops.VaryingBlur(
+            (ops.Blur(mild(3, 3), (4, 5)), ops.Blur(mild(1, 2), (4, 5))), 0.5 + 0.1 * normal(2, 4, 5, seed=9)
+        ),
+        (2, 4, 5),
+        (2, 4, 5),
+    ),
     "linear function": (ops.LinearFunction(lambda x: x.flip(1).cumsum(1)[:, 1:], (5,)), (5,), (4,)),
 }
 ALL = SPECTRAL | LINEAR

@@ -13,11 +13,14 @@ from sfumato.operators.identity import Identity
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
+from sfumato.operators.ranges import Clip, Quantize, Veil
 from sfumato.operators.separable import Separable
+from sfumato.operators.varying_blur import VaryingBlur
 
 __all__ = [
     "BlockSensing",
     "Blur",
+    "Clip",
     "Compose",
     "Convolution",
     "DecimatedBlur",
@@ -32,8 +35,11 @@ __all__ = [
     "Matrix",
     "Measurement",
     "Operator",
+    "Quantize",
     "Separable",
     "Spectral",
+    "VaryingBlur",
+    "Veil",
     "adjointness",
     "conjugate_gradients",
 ]

@@ -23,14 +23,8 @@ class Matrix(Spectral):
     def __post_init__(self) -> None:
         if self.A.ndim != 2:
             raise ValueError(f"a matrix has shape (m, d), got {tuple(self.A.shape)}.")
-        U, s, Vt = torch.linalg.svd(self.A, full_matrices=True)
-        m, d = self.A.shape
-        k = min(m, d)
-        padded = self.A.new_zeros(d)
-        padded[:k] = torch.where(s > self.threshold, s, 0.0)
-        columns = self.A.new_zeros(m, d)
-        columns[:, :k] = U[:, :k] * (padded[:k] > 0)
-        for name, value in (("s", padded), ("_U", columns), ("_Vt", Vt)):
+        U, s, Vt = padded_svd(self.A, self.threshold)
+        for name, value in (("s", s), ("_U", U * (s > 0)), ("_Vt", Vt)):
             object.__setattr__(self, name, value)
 
     def event(self, y: Tensor) -> tuple[int, ...]:
@@ -47,3 +41,14 @@ class Matrix(Spectral):
 
     def U(self, z: Tensor) -> Tensor:
         return z @ cast(self._U, z).T
+
+
+def padded_svd(A: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(U (m, d), s (d,), V^T (d, d)) of a matrix (m, d), U and s padded with zeros; s below the threshold is 0."""
+    m, d = A.shape
+    U, s, Vt = torch.linalg.svd(A, full_matrices=True)
+    k = min(m, d)
+    columns, padded = A.new_zeros(m, d), A.new_zeros(d)
+    columns[:, :k] = U[:, :k]
+    padded[:k] = torch.where(s >= threshold, s, 0.0)
+    return columns, padded, Vt

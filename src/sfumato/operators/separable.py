@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sfumato.operators.base import Spectral, cast
 from sfumato.operators.kernels import normal
+from sfumato.operators.matrix import padded_svd
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,11 @@ class Separable(Spectral):
             raise ValueError(
                 f"one matrix for each axis is needed, got shapes {[tuple(a.shape) for a in self.matrices]}."
             )
-        parts = [_svd(a.double(), self.threshold) for a in self.matrices]
+        parts = [padded_svd(a.double(), self.threshold) for a in self.matrices]
         s = reduce(torch.Tensor.mul, torch.meshgrid(*(part[1] for part in parts), indexing="ij"))
         object.__setattr__(self, "s", _channel_major(s) if self.published else s)
         object.__setattr__(self, "_Us", tuple(part[0] for part in parts))
-        object.__setattr__(self, "_Vs", tuple(part[2] for part in parts))
+        object.__setattr__(self, "_Vs", tuple(part[2].T for part in parts))
 
     @classmethod
     def blur(
@@ -142,17 +143,6 @@ def _along(x: Tensor, matrices: tuple[Tensor, ...], *, transpose: bool) -> Tenso
         a, dim = cast(matrix, x), i - len(matrices)
         x = (x.transpose(dim, -1) @ (a if transpose else a.T)).transpose(dim, -1)
     return x
-
-
-def _svd(a: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(U (m, n), s (n,), V (n, n)) of an (m, n) matrix, padded with zeros; s below the threshold is 0."""
-    m, n = a.shape
-    U, s, Vt = torch.linalg.svd(a, full_matrices=True)
-    k = min(m, n)
-    padded, columns = a.new_zeros(n), a.new_zeros(m, n)
-    padded[:k] = torch.where(s >= threshold, s, 0.0)
-    columns[:, :k] = U[:, :k]
-    return columns, padded, Vt.T
 
 
 def _channel_major(s: Tensor) -> Tensor:
