@@ -96,7 +96,7 @@ class DecimatedBlur(Linear):
         factor: r; divides every axis of `size`.
         threshold: frequencies of y with sqrt(g) below it are left out of A^+ (ours).
 
-    Source: Zhao et al. 2016, as used by DiffPIR (2305.08995), appendix.
+    Source: Zhao et al. 2016, as used by DiffPIR (2305.08995).
     """
 
     kernel: Tensor

@@ -23,9 +23,7 @@ class Clip(Operator):
 
     def __post_init__(self) -> None:
         if not self.low < self.high or self.gain == 0.0:
-            raise ValueError(
-                f"low < high and a gain other than 0 are needed, got {self.low}, {self.high}, {self.gain}."
-            )
+            raise ValueError(f"low < high and a gain not 0 are needed, got {self.low}, {self.high}, {self.gain}.")
 
     def __call__(self, x: Tensor) -> Tensor:
         return (self.gain * x).clamp(self.low, self.high)
@@ -40,7 +38,9 @@ class Clip(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Quantize(Operator):
-    """y = low + w (floor((x - low) / w) + 1/2), w = (high - low) / 2^bits: the middle of the bin of x, the last ones open.
+    """y = low + w (floor((x - low) / w) + 1/2), w = (high - low) / 2^bits: the middle of the bin.
+
+    Numbers beyond the ends fall into the first and the last bin.
 
     Its derivative is 0 nearly everywhere; automatic differentiation gives that of the identity (ours), so that methods
     which need a gradient have one.
@@ -79,7 +79,7 @@ class Veil(Operator):
         factor: a number, or a tensor that broadcasts to x.
         veil: broadcasts to x.
 
-    Source: GDP (2304.01247) section 3.3.
+    Source: GDP (2304.01247).
     """
 
     factor: float | Tensor

@@ -71,7 +71,7 @@ class Separable(Spectral):
     def uniform(
         cls, size: tuple[int, ...], width: int = 9, *, threshold: float = 0.03, published: bool = False
     ) -> Separable:
-        """`width` equal taps along each axis. Source: DDRM (2201.11793) section 5."""
+        """`width` equal taps along each axis. Source: DDRM (2201.11793), public code."""
         kernel = torch.full((width,), 1 / width, dtype=torch.float64)
         return cls.blur(size, *[kernel] * len(size), threshold=threshold, published=published)
 
