@@ -164,3 +164,16 @@ def test_gaps():
 def test_gap_errors(length, width, count):
     with pytest.raises(ValueError, match="do not fit"):
         Mask.gaps(length, Noise(0), width=width, count=count)
+
+
+def test_the_brush_is_a_disc():
+    """Bounds that the first point of a stroke meets: one disc of the stated width, clear of the borders."""
+    for seed in range(30):
+        hidden = Mask.strokes((96, 64), Noise(seed), missing=(0.02, 0.2), width=0.4).mask == 0
+        if not bool(hidden[[0, -1]].any() or hidden[:, [0, -1]].any()):
+            y, x = hidden.nonzero().double().T
+            assert float(hidden.sum()) == pytest.approx(np.pi * 12.8**2, rel=0.03)
+            assert [float(y.var()), float(x.var())] == pytest.approx([12.8**2 / 4] * 2, rel=0.05)
+            break
+    else:
+        pytest.fail("no disc lies inside")
