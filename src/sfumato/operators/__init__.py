@@ -1,13 +1,33 @@
 """Operators: degradations, and measurements made through them."""
 
+from sfumato.operators.adjointness import adjointness
 from sfumato.operators.base import Function, Linear, LinearFunction, Operator, Spectral, conjugate_gradients
+from sfumato.operators.block_sensing import BlockSensing
+from sfumato.operators.blur import Blur, DecimatedBlur
+from sfumato.operators.compose import Compose
+from sfumato.operators.convolution import Convolution
+from sfumato.operators.downsample import Downsample
+from sfumato.operators.gray import Gray
+from sfumato.operators.hadamard import Hadamard
 from sfumato.operators.identity import Identity
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
+from sfumato.operators.ranges import Clip, Quantize, Veil
+from sfumato.operators.separable import Separable
+from sfumato.operators.varying_blur import VaryingBlur
 
 __all__ = [
+    "BlockSensing",
+    "Blur",
+    "Clip",
+    "Compose",
+    "Convolution",
+    "DecimatedBlur",
+    "Downsample",
     "Function",
+    "Gray",
+    "Hadamard",
     "Identity",
     "Linear",
     "LinearFunction",
@@ -15,6 +35,11 @@ __all__ = [
     "Matrix",
     "Measurement",
     "Operator",
+    "Quantize",
+    "Separable",
     "Spectral",
+    "VaryingBlur",
+    "Veil",
+    "adjointness",
     "conjugate_gradients",
 ]

@@ -98,7 +98,7 @@ class Spectral(Linear):
 
     def _s(self, like: Tensor) -> Tensor:
         """s on the device and in the real dtype of `like`."""
-        return self.s.to(device=like.device, dtype=like.real.dtype if like.is_complex() else like.dtype)
+        return cast(self.s, like)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,8 @@ class LinearFunction(Function, Linear):
 
         noise, like = Noise(0), torch.zeros(1, *self.shape)
         a, b = noise.normal(like), noise.normal(like)
-        whole, parts = self(2 * a - b), 2 * self(a) - self(b)
+        # factors that do not sum to 1: an affine map would pass with those
+        whole, parts = self(2 * a - 3 * b), 2 * self(a) - 3 * self(b)
         error = float((whole - parts).norm() / parts.norm().clamp(min=1e-12))
         if error > 1e-3:
             raise ValueError(f"not a linear function (relative error {error:.2g}): use Function, with DPS.")
@@ -163,6 +164,12 @@ def conjugate_gradients(
         p = torch.where(alive, r + torch.where(alive, rr_next / torch.where(alive, rr, 1.0), 0.0) * p, p)
         rr = torch.where(alive, rr_next, rr)
     return x
+
+
+def cast(values: Tensor, like: Tensor) -> Tensor:
+    """`values` on the device and in the precision of `like`; real stays real and complex stays complex."""
+    dtype = like.dtype.to_complex() if values.is_complex() else like.dtype.to_real()
+    return values.to(device=like.device, dtype=dtype)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sfumato.operators.base import Spectral
+from sfumato.operators.base import Spectral, cast
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,27 +21,34 @@ class Matrix(Spectral):
     _Vt: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        U, s, Vt = torch.linalg.svd(self.A, full_matrices=True)
-        m, d = self.A.shape
-        k = min(m, d)
-        padded = torch.zeros(d, dtype=self.A.dtype)
-        padded[:k] = torch.where(s > self.threshold, s, 0.0)
-        columns = torch.zeros(m, d, dtype=self.A.dtype)
-        columns[:, :k] = U[:, :k]
-        for name, value in (("s", padded), ("_U", columns), ("_Vt", Vt)):
+        if self.A.ndim != 2:
+            raise ValueError(f"a matrix has shape (m, d), got {tuple(self.A.shape)}.")
+        U, s, Vt = padded_svd(self.A, self.threshold)
+        for name, value in (("s", s), ("_U", U * (s > 0)), ("_Vt", Vt)):
             object.__setattr__(self, name, value)
 
     def event(self, y: Tensor) -> tuple[int, ...]:
         return (self.A.shape[1],)
 
     def Vt(self, x: Tensor) -> Tensor:
-        return x @ self._Vt.T
+        return x @ cast(self._Vt, x).T
 
     def V(self, z: Tensor) -> Tensor:
-        return z @ self._Vt
+        return z @ cast(self._Vt, z)
 
     def Ut(self, y: Tensor) -> Tensor:
-        return (y @ self._U) * (self.s > 0)
+        return y @ cast(self._U, y)
 
     def U(self, z: Tensor) -> Tensor:
-        return (z * (self.s > 0)) @ self._U.T
+        return z @ cast(self._U, z).T
+
+
+def padded_svd(A: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(U (m, d), s (d,), V^T (d, d)) of a matrix (m, d), U and s padded with zeros; s below the threshold is 0."""
+    m, d = A.shape
+    U, s, Vt = torch.linalg.svd(A, full_matrices=True)
+    k = min(m, d)
+    columns, padded = A.new_zeros(m, d), A.new_zeros(d)
+    columns[:, :k] = U[:, :k]
+    padded[:k] = torch.where(s >= threshold, s, 0.0)
+    return columns, padded, Vt

@@ -70,14 +70,14 @@ class Measurement:
         """The same measurement of z = codec.encode(x_0).
 
         With x = scale z + shift and a linear A, y - A shift = scale A z + n: divided by `scale`, the operator and its
-        abilities stay, sigma becomes sigma / scale. For any other codec the operator becomes A o decode, whose type
+        abilities stay, sigma becomes sigma / |scale|. For any other codec the operator becomes A o decode, whose type
         says that it is no longer linear.
         """
         scale = codec.affine
         if scale is not None and isinstance(self.operator, Linear):
             zero = torch.zeros(1, *self.event, dtype=self.y.dtype, device=self.y.device)
             offset = self.operator(codec.decode(zero))
-            return replace(self, y=(self.y - offset) / scale, sigma=self.sigma / scale)
+            return replace(self, y=(self.y - offset) / scale, sigma=self.sigma / abs(scale))
         from sfumato.operators.base import Function
 
         operator, shape = self.operator, tuple(codec.latent(self.event))

@@ -1,0 +1,177 @@
+"""Circular blurs, diagonal in Fourier space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from sfumato.noise import Noise
+from sfumato.operators import kernels
+from sfumato.operators.base import Linear, Spectral, cast
+
+
+@dataclass(frozen=True, eq=False)
+class Blur(Spectral):
+    """Circular convolution of each channel, y_i = sum_j k_j x_(i - j + floor(width / 2)); the size is kept.
+
+    A = F^* diag(K) F with the unitary transform F: coefficients are complex, (B, C, *size), s = |K|, and the phase
+    K / |K| is part of U. Real data in, real data out. Draw random coefficients as V^T of random data.
+
+    Args:
+        kernel: the taps, one axis for each of `size`; axes before those broadcast to (B, C): one kernel for each sample
+            is (B, 1, *taps). Larger ones than the data wrap around.
+        size: shape of one channel, (H, W) or (L,).
+        threshold: frequencies with |K| below it are not seen, by A either (ours: 1e-6, the rounding of float32).
+    """
+
+    kernel: Tensor
+    size: tuple[int, ...]
+    threshold: float = 1e-6
+    s: Tensor = field(init=False)
+    _phase: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        K = spectrum(self.kernel, self.size)
+        s = torch.where(K.abs() >= self.threshold, K.abs(), 0.0)
+        object.__setattr__(self, "s", s)
+        object.__setattr__(self, "_phase", torch.where(s > 0, K / torch.where(s > 0, K.abs(), 1.0), 0.0))
+
+    @classmethod
+    def gaussian(cls, size: tuple[int, ...], std: float = 3.0, *, width: int = 61, threshold: float = 1e-6) -> Blur:
+        """A normal kernel of `width` taps along each axis, cut at 4 std. Source: DPS (2209.14687), 61 taps, std 3."""
+        taps = kernels.normal(width, std, radius=int(4 * std + 0.5))
+        return cls(reduce(torch.Tensor.mul, torch.meshgrid(*[taps] * len(size), indexing="ij")), size, threshold)
+
+    @classmethod
+    def uniform(cls, size: tuple[int, ...], width: int = 9, *, threshold: float = 1e-6) -> Blur:
+        """Equal taps, `width` along each axis."""
+        return cls(torch.full([width] * len(size), float(width) ** -len(size), dtype=torch.float64), size, threshold)
+
+    @classmethod
+    def motion(
+        cls, size: tuple[int, int], noise: Noise, *, width: int = 61, intensity: float = 0.5, threshold: float = 1e-6
+    ) -> Blur:
+        """A random camera shake: see `kernels.motion`."""
+        return cls(kernels.motion(noise, width, intensity), size, threshold)
+
+    def at(self, parameters: Tensor) -> Blur:
+        """The blur with another kernel; differentiable in it."""
+        return replace(self, kernel=parameters)
+
+    def event(self, y: Tensor) -> tuple[int, ...]:
+        return tuple(y.shape[1:])
+
+    def Vt(self, x: Tensor) -> Tensor:
+        _check_size(self, x)
+        return torch.fft.fftn(x, dim=self._axes, norm="ortho")
+
+    def V(self, z: Tensor) -> Tensor:
+        return torch.fft.ifftn(z, dim=self._axes, norm="ortho").real
+
+    def Ut(self, y: Tensor) -> Tensor:
+        return torch.fft.fftn(y, dim=self._axes, norm="ortho") * cast(self._phase, y).conj()
+
+    def U(self, z: Tensor) -> Tensor:
+        return self.V(z * cast(self._phase, z))
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.size), 0))
+
+
+@dataclass(frozen=True, eq=False)
+class DecimatedBlur(Linear):
+    """Circular convolution, then every r-th pixel: the super-resolution of DiffPIR. Exact pseudo-inverse and `solve`.
+
+    A A^T is circulant, with the spectrum g = (1 / r^n) sum over the r^n aliases of |K|^2 (n axes):
+
+        A^+ y = A^T (A A^T)^+ y,      (A^T A + rho)^{-1} b = (b - A^T (A A^T + rho)^{-1} A b) / rho
+
+    Args:
+        kernel: as in `Blur`.
+        size: shape of one channel of the data.
+        factor: r; divides every axis of `size`.
+        threshold: frequencies of y with sqrt(g) below it are left out of A^+ (ours).
+
+    Source: Zhao et al. 2016, as used by DiffPIR (2305.08995).
+    """
+
+    kernel: Tensor
+    size: tuple[int, ...]
+    factor: int
+    threshold: float = 1e-6
+    _K: Tensor = field(init=False)
+    _g: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        r = self.factor
+        if r < 1 or any(n % r for n in self.size):
+            raise ValueError(
+                f"a factor that divides the size is needed, got {r} for {self.size}: crop or pad the data."
+            )
+        K = spectrum(self.kernel, self.size)
+        g = K.abs() ** 2
+        for axis in range(-len(self.size), 0):
+            g = g.unflatten(axis, (r, -1)).mean(axis - 1)
+        object.__setattr__(self, "_K", K)
+        object.__setattr__(self, "_g", g)
+
+    def at(self, parameters: Tensor) -> DecimatedBlur:
+        """The operator with another kernel; differentiable in it."""
+        return replace(self, kernel=parameters)
+
+    def event(self, y: Tensor) -> tuple[int, ...]:
+        return (*y.shape[1 : y.ndim - len(self.size)], *self.size)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _check_size(self, x)
+        y = convolve(self._K, x, self._axes)
+        for axis in self._axes:
+            y = y.unflatten(axis, (-1, self.factor)).select(axis, 0)
+        return y
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._spread(torch.fft.fftn(y, dim=self._axes))
+
+    def pinv(self, y: Tensor) -> Tensor:
+        g = cast(self._g, y)
+        inverse = torch.where(g >= self.threshold**2, 1 / g, 0.0)
+        return self._spread(inverse * torch.fft.fftn(y, dim=self._axes))
+
+    def solve(self, b: Tensor, rho: float) -> Tensor:
+        seen = torch.fft.fftn(self(b), dim=self._axes) / (cast(self._g, b) + rho)
+        return (b - self._spread(seen)) / rho
+
+    def _spread(self, spectrum_y: Tensor) -> Tensor:
+        """A^T of the measurement with this spectrum: zeros between pixels repeat a spectrum r times along each axis."""
+        whole = spectrum_y.repeat(*[1] * (spectrum_y.ndim - len(self.size)), *[self.factor] * len(self.size))
+        return torch.fft.ifftn(cast(self._K, whole).conj() * whole, dim=self._axes).real
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.size), 0))
+
+
+def spectrum(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Transfer function (..., *size) of a kernel wrapped to `size`, its centre floor(width / 2) at the origin."""
+    if kernel.ndim < len(size):
+        raise ValueError(f"a kernel with one axis for each of {size} is needed, got {tuple(kernel.shape)}.")
+    taps = kernel.double()
+    for axis, n in zip(range(-len(size), 0), size, strict=True):
+        at = (torch.arange(taps.shape[axis], device=taps.device) - taps.shape[axis] // 2) % n
+        empty = taps.new_zeros([n if i == taps.ndim + axis else m for i, m in enumerate(taps.shape)])
+        taps = empty.index_add(axis, at, taps)
+    return torch.fft.fftn(taps, dim=tuple(range(-len(size), 0)))
+
+
+def convolve(K: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Circular convolution of x along `axes` with the kernel whose transfer function is K."""
+    return torch.fft.ifftn(cast(K, x) * torch.fft.fftn(x, dim=axes), dim=axes).real
+
+
+def _check_size(operator: Blur | DecimatedBlur, x: Tensor) -> None:
+    if tuple(x.shape[-len(operator.size) :]) != tuple(operator.size):
+        raise ValueError(f"this operator was made for size {operator.size}, got data {tuple(x.shape)}: make another.")

@@ -1,0 +1,63 @@
+"""Kernels of blurs, sum 1."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sfumato.noise import Noise
+
+
+def normal(width: int, std: float, *, radius: int | None = None) -> Tensor:
+    """A normal kernel of `width` taps centred at floor(width / 2), float64; beyond `radius` taps are 0."""
+    x = torch.arange(width, dtype=torch.float64) - width // 2
+    taps = torch.exp(-0.5 * (x / std) ** 2)
+    if radius is not None:
+        taps = torch.where(x.abs() <= radius, taps, 0.0)
+    return taps / taps.sum()
+
+
+def motion(noise: Noise, width: int = 61, intensity: float = 0.5) -> Tensor:
+    """A random camera shake, (width, width), float64: a smooth random walk drawn with one unit of light.
+
+    Steps of Beta(1, 30) (1 - intensity) diagonals until 0.75 (u + v) diagonals are done, u ~ U(0, 1), v ~ U(0,
+    intensity^2); turns of a triangular law whose sign flips with probability Beta(2, 20), up to a largest angle
+    U(0, intensity pi); about its own centre, in a random direction. Light is spread over the four pixels around each
+    point of the path, in proportion to length (ours: the public generator draws an even line and scales it down).
+
+    Args:
+        intensity: 0 straight, towards 1 long and crooked; in [0, 1).
+
+    Source: the kernels of DPS (2209.14687): 61 x 61, intensity 0.5, of the public generator that its code uses.
+    """
+    if width < 1 or not 0.0 <= intensity < 1.0:
+        raise ValueError(f"a width of at least 1 and an intensity in [0, 1) are needed, got {width} and {intensity}.")
+    diagonal, steps = width * math.sqrt(2), math.ceil(100 * (1 + intensity**2) / (1 - intensity))
+    u = noise.uniform(torch.empty(5, dtype=torch.float64))
+    draws = noise.uniform(torch.empty(3, steps, dtype=torch.float64))
+    g = noise.gamma(torch.tensor([2.0, 20.0], dtype=torch.float64))
+    length = 0.75 * diagonal * float(u[0] + intensity**2 * u[1])
+    largest = math.pi * intensity * u[2]
+    step = (1 - (1 - draws[0]) ** (1 / 30)) * (1 - intensity) * diagonal
+    low, high = (draws[1] * intensity).sqrt(), 1 - ((1 - draws[1]) * (1 - intensity)).sqrt()
+    turn = largest * torch.where(draws[1] < intensity, low, high)
+    flips = torch.where(draws[2] < g[0] / g.sum(), -1.0, 1.0)
+    angle = turn * torch.cumprod(flips, 0) * torch.where(u[3] < 0.5, -1.0, 1.0)
+    path = torch.polar(step, angle).cumsum(0)[: max(1, int((step.cumsum(0) <= length).sum()))]
+    # 8 points on each step, which carry its length
+    starts = torch.cat([torch.zeros_like(path[:1]), path[:-1]])
+    light = (path - starts).abs()[:, None].expand(-1, 8).flatten()
+    points = (starts[:, None] + (path - starts)[:, None] * ((torch.arange(8) + 0.5) / 8)).flatten()
+    points = (points - (light * points).sum() / light.sum()) * torch.exp(1j * math.pi * u[4]) + (1 + 1j) * (width // 2)
+    corner = torch.stack([points.imag, points.real]).floor()
+    share = torch.stack([points.imag, points.real]) - corner
+    kernel = torch.zeros(width * width, dtype=torch.float64)
+    for i in (0, 1):
+        for j in (0, 1):
+            row, column = corner[0].long() + i, corner[1].long() + j
+            inside = (row >= 0) & (row < width) & (column >= 0) & (column < width)
+            weight = light * (share[0] if i else 1 - share[0]) * (share[1] if j else 1 - share[1])
+            kernel.index_add_(0, (row * width + column)[inside], weight[inside])
+    return (kernel / kernel.sum()).reshape(width, width)
