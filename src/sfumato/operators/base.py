@@ -50,6 +50,10 @@ class Linear(Operator):
         """(A^T A + rho I)^{-1} b, rho > 0: the one primitive of proximal methods, (B, *event)."""
         return conjugate_gradients(lambda x: self.adjoint(self(x)) + rho * x, b, steps=200)
 
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        """A^T (A A^T + rho I)^{-1} y = (A^T A + rho I)^{-1} A^T y: the pseudo-inverse held back by rho >= 0."""
+        return self.solve(self.adjoint(y), rho) if rho > 0.0 else self.pinv(y)
+
     def project(self, x: Tensor) -> Tensor:
         """A^+ A x: the part of x that the measurement sees."""
         return self.pinv(self(x))
@@ -90,11 +94,19 @@ class Spectral(Linear):
         return self.V(self._s(y) * self.Ut(y))
 
     def pinv(self, y: Tensor) -> Tensor:
-        s = self._s(y)
-        return self.V(torch.where(s > 0, 1.0 / s, 0.0) * self.Ut(y))
+        return self.ridge(y, 0.0)
 
     def solve(self, b: Tensor, rho: float) -> Tensor:
         return self.V(self.Vt(b) / (self._s(b) ** 2 + rho))
+
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        # Not through `solve`: a small rho would magnify the rounding of A^T y in directions that A does not see.
+        s = self._s(y)
+        return self.V(torch.where(s > 0, s / (s**2 + rho), 0.0) * self.Ut(y))
+
+    def project(self, x: Tensor) -> Tensor:
+        s = self._s(x)
+        return self.V((s > 0).to(s.dtype) * self.Vt(x))
 
     def _s(self, like: Tensor) -> Tensor:
         """s on the device and in the real dtype of `like`."""

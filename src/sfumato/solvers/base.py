@@ -9,10 +9,11 @@ What else a method finds (operator parameters, weights) is in the last `step.mem
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +22,10 @@ from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement, Operator, Spectral
-from sfumato.processes import Gaussian, Time
+from sfumato.processes import Gaussian, Table, Time
 from sfumato.samplers import DDIM, Sampler, Step, Times, blank, trajectory
+
+_DATA = -2.0 * math.log(2.0)  # log SNR at which alpha = sigma / 2
 
 
 class Solver(ABC):
@@ -33,16 +36,22 @@ class Solver(ABC):
     """
 
     steps: int = 100
-    needs: type[Operator] = Operator  # type: ignore[type-abstract]
+    needs: ClassVar[type[Operator]] = Operator  # type: ignore[type-abstract]
 
     def times(self, process: Gaussian) -> Times:
         """The grid of the run: uniform in log SNR unless the paper names one."""
         return grids.log_snr(process, self.steps)
 
-    def start(self, denoiser: Denoiser, m: Measurement, noise: Noise) -> Tensor:
-        """State at times[0], (B, *event): a draw from the prior."""
-        like = torch.zeros(len(m), *m.event, dtype=_real(m.y), device=blank(denoiser, (0,)).device)
-        return denoiser.process.prior(like).sample(noise)
+    def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
+        """State at t = times[0], (B, *event): a draw from the prior; below t = 1, noise of that level and no data."""
+        process, like = denoiser.process, self.like(denoiser, m)
+        whole = isinstance(t, float) and t == 1.0
+        return (process.prior(like) if whole else process.marginal(like, t)).sample(noise)
+
+    def like(self, denoiser: Denoiser, m: Measurement) -> Tensor:
+        """Zeros shaped as the state, (B, *event), in the real dtype of y, on the device of the denoiser."""
+        dtype = m.y.real.dtype if m.y.is_complex() else m.y.dtype
+        return torch.zeros(len(m), *m.event, dtype=dtype, device=blank(denoiser, (0,)).device)
 
     def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Any:
         """Memory before the first step."""
@@ -69,14 +78,21 @@ class Solver(ABC):
 
         Raises:
             TypeError: if the operator lacks an ability that the method needs.
+            ValueError: without x1, if the grid starts where half the state's amplitude, or more, is data.
             FloatingPointError: when the state is no longer finite, with the step.
         """
         self.check(m.operator)
         process = denoiser.process
         assert isinstance(process, Gaussian)
         grid = self.times(process) if times is None else times
-        x = self.start(denoiser, m, noise) if x1 is None else x1
-        for step in trajectory(denoiser, _Bound(self, m), x, grid, noise):
+        if x1 is None:
+            if isinstance(grid[0], float) and process.log_snr(grid[0]) > _DATA:
+                raise ValueError(
+                    f"{type(self).__name__} would start at t = {grid[0]}, where the state is no longer pure noise: "
+                    "give `x1`, or more steps, or `times` that begin nearer to 1."
+                )
+            x1 = self.start(denoiser, m, grid[0], noise)
+        for step in trajectory(denoiser, _Bound(self, m), x1, grid, noise):
             if not bool(torch.isfinite(step.x).all()):
                 raise FloatingPointError(
                     f"{type(self).__name__} diverged at step {step.index} (t = {step.time}): its state is no longer "
@@ -152,5 +168,15 @@ class Guided(Solver):
         return xs, (guided, inner)
 
 
-def _real(y: Tensor) -> torch.dtype:
-    return y.real.dtype if y.is_complex() else y.dtype
+def indexed(process: Gaussian, steps: int, spacing: str) -> Times:
+    """The grid of a paper that counts integer steps: `grids.table` on a table; on any other process equal steps in t
+    (ours), which is the same thing in its own clock."""
+    return grids.table(process, steps, spacing=spacing) if isinstance(process, Table) else grids.uniform(steps)
+
+
+def share(solver: Solver, *names: str) -> None:
+    """Raises ValueError unless these fields lie in [0, 1]."""
+    for name in names:
+        value = getattr(solver, name)
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{type(solver).__name__}: {name} is a share, from 0 to 1, got {value}.")
