@@ -41,7 +41,7 @@ def test_where_the_state_holds_no_data_it_is_the_posterior_mean(world, matrix, p
     x, guided = sf.Noise(1).normal(torch.zeros(2, 3).double()), MMPS().guide(world.denoiser(process), m.repeat(2))
     mean = world.posterior(m).mean.expand(2, 3)
     torch.testing.assert_close(guided(x, 1.0).mean, mean, atol=1e-3, rtol=0)
-    times = torch.tensor([1.0, 0.3]).double()
+    times = torch.tensor([1.0, 0.3], dtype=torch.float64)
     both = guided(x, times).mean
     torch.testing.assert_close(both[0], mean[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(both[1], guided(x, 0.3).mean[1], atol=1e-10, rtol=0)
@@ -50,7 +50,7 @@ def test_where_the_state_holds_no_data_it_is_the_posterior_mean(world, matrix, p
 def test_a_time_per_sample(world, matrix):
     m = _measured(world, matrix, 0.1)
     x, guided = sf.Noise(1).normal(torch.zeros(2, 3).double()), MMPS().guide(world.denoiser(EDM()), m.repeat(2))
-    both = guided(x, torch.tensor([0.7, 0.2]).double()).mean
+    both = guided(x, torch.tensor([0.7, 0.2], dtype=torch.float64)).mean
     one_by_one = torch.stack([guided(x, t).mean[i] for i, t in enumerate((0.7, 0.2))])
     torch.testing.assert_close(both, one_by_one, atol=1e-10, rtol=0)
 
@@ -84,7 +84,7 @@ def test_too_few_iterations_go_part_of_the_way(world):
     D, x = world.denoiser(LinearBeta()), sf.Noise(1).normal(torch.zeros(1, 3).double())
     exact = world.posterior(m).denoiser(LinearBeta())(x, 0.5).mean
     errors = [float((MMPS(iterations=n).guide(D, m)(x, 0.5).mean - exact).norm()) for n in (1, 2, 3)]
-    assert errors[0] > 10 * errors[1] > 1e-6 > errors[2] or errors[0] > errors[1] > 1e-6 > errors[2]
+    assert errors[0] > errors[1] > 1e-6 > errors[2]
 
 
 def test_negative_curvature_stops_a_row_and_no_other(world):
