@@ -104,7 +104,7 @@ def _one(m, i):
 
 
 PINNED = [
-    (MMPS(sampler=DDIM(1.0)), 400, 0.06, 0.88, 0.94),
+    pytest.param(MMPS(sampler=DDIM(1.0)), 400, 0.06, 0.88, 0.94, marks=pytest.mark.slow),
     (MMPS(sampler=DDIM(1.0)), 100, 0.05, 0.73, 0.86),
     (DDRM(), 20, 0.17, 0.83, 0.58),
     (DDRM(), 100, 0.09, 0.41, 0.69),
