@@ -1,5 +1,7 @@
 """The exact law of a solver's samples where each of its steps is affine in state and noise (Gaussian data)."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def _law(solver, denoiser, m, times=None, stop=None):
     mean, R = first[0], (first[d + 1 :] - first[0]).T
     cov = R @ R.T
     memory = solver.init(denoiser, rows, x)
-    for t, s in list(zip(times, times[1:], strict=False))[:stop]:
+    for t, s in list(pairwise(times))[:stop]:
         out, _ = solver.step(denoiser, rows, x, t, s, memory, Given(z))
         q, P, R = out[0], (out[1 : d + 1] - out[0]).T, (out[d + 1 :] - out[0]).T
         mean, cov = P @ mean + q, P @ cov @ P.T + R @ R.T

@@ -66,7 +66,7 @@ def test_nothing_seen_is_the_prior_sampler(world, solver):
 @pytest.mark.parametrize("process", [Rectified(), LinearBeta(), EDM(), Geometric()], ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("sigma", [0.0, 0.1])
 def test_one_step(world, matrix, solver, process, sigma):
-    """From t = 1 to 0 at once, where the state says (nearly) nothing: the mean of x_0, corrected as each method does."""
+    """From t = 1 to 0 at once, where the state says (nearly) nothing: the mean of x_0, corrected."""
     m, D = _measured(world, matrix, sigma=sigma), world.denoiser(process)
     x1 = process.prior(torch.zeros(2, 3).double()).sample(sf.Noise(1))
     got = list(solver.trajectory(D, m, sf.Noise(2), x1=x1, times=(1.0, 0.0)))[-1].x

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_plus_follows_the_paper_direction_by_direction(world, matrix, sigma):
     s = torch.cat([s, s.new_zeros(1)])
     y_bar = m.y @ torch.linalg.pinv(matrix.A).T @ Vh.T
     x, noise = sf.Noise(9).normal(torch.zeros(3, 3).double()), sf.Noise(0)
-    for t, u in zip(times, times[1:], strict=False):
+    for t, u in pairwise(times):
         a, b, level = process.alpha(t), process.alpha(u), process.sigma(u)
         clean = D(x, t).mean
         eps, D_bar = (x - a * clean) / process.sigma(t), clean @ Vh.T
@@ -68,7 +69,7 @@ def test_range_of_the_plain_form_carries_the_uncorrected_noise(affine_law):
     world = sf.GaussianWorld(torch.zeros(1).double(), torch.eye(1).double())
     m = sf.Measurement(Identity(), torch.full((1, 1), 1.5).double(), sigma=0.0)
     mean, var = 0.0, 1.0
-    for t, s in zip(times[:7], times[1:8], strict=True):
+    for t, s in pairwise(times[:8]):
         pull = 0.8 * process.sigma(s) * process.sigma(t)
         mean, var = process.alpha(s) * 1.5 + pull * mean, pull**2 * var + (eta * process.sigma(s)) ** 2
     got_mean, got_cov = affine_law(DDNM(eta=eta), world.denoiser(process), m, times, stop=7)
@@ -94,7 +95,7 @@ def test_simplified_form_gives_the_null_space_the_reduced_noise(affine_law):
     first = LinearFunction(lambda x: x[:, :1], (2,))
     m = sf.Measurement(first, torch.ones(1, 1).double(), sigma=sigma)
     var = 1.0
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         left = process.sigma(s) ** 2 - (process.alpha(s) * sigma) ** 2
         var = (process.alpha(s) * process.alpha(t)) ** 2 * var + max(left, 0.0)
     _, cov = affine_law(DDNM(), world.denoiser(process), m, times)

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_without_measurement_noise_it_projects_as_ddnm(world, matrix, process, w
 
 
 def test_the_noise_is_recomputed_from_the_corrected_estimate(world, matrix):
-    """zeta = 0: (x_s - alpha_s D_y) / sigma_s = (x_t - alpha_t D_y) / sigma_t, with D_y the minimiser of the card's sum."""
+    """zeta = 0: (x_s - alpha_s D_y) / sigma_s = (x_t - alpha_t D_y) / sigma_t, D_y the minimiser of the sum."""
     process, t, s, sigma, weight = LinearBeta(), 0.6, 0.5, 0.1, 3.0
     m, D = _measured(world, matrix, sigma), world.denoiser(process)
     xt = sf.Noise(9).normal(torch.zeros(3, 3).double())
@@ -110,7 +111,7 @@ def test_times(ddpm):
     assert DiffPIR(steps=2).times(Rectified()) == (1.0, 0.5, 0.0)
     assert DiffPIR(steps=2).times(ddpm) == (1.0, 0.001, 0.0)
     dense = DiffPIR(steps=1000, spacing="quad").times(ddpm)
-    assert all(a > b for a, b in zip(dense, dense[1:], strict=False))
+    assert all(a > b for a, b in pairwise(dense))
 
 
 def test_public_configurations():

@@ -80,8 +80,8 @@ def test_a_blind_operator():
 
 @dataclass(frozen=True)
 class Particles(Solver):
-    """A bootstrap particle filter: potentials N(y; A D, sigma^2 + A Var A^T), resampled at every step. The rows are one
-    population; memory holds the log potential of each particle."""
+    """A particle filter: potentials N(y; A D, sigma^2 + A Var A^T), resampled where the effective number falls below
+    half. The rows are one population; memory holds log weight and log potential of each particle."""
 
     steps: int = 40
 
@@ -90,18 +90,20 @@ class Particles(Solver):
         return -0.5 * (m.residual(mean) ** 2 / spread + spread.log()).sum(1)
 
     def init(self, denoiser, m, xt):
-        return torch.zeros(len(m), dtype=xt.dtype)
+        return torch.zeros(len(m), dtype=xt.dtype), torch.zeros(len(m), dtype=xt.dtype)
 
     def step(self, denoiser, m, xt, t, s, memory, noise):
-        estimate = denoiser(xt, t)
-        twisted = self.potential(m, estimate.mean, estimate.var)
-        pick = noise.choice(torch.softmax(twisted - memory, 0).expand(len(m), -1))
-        x = denoiser.process.reverse(sf.Estimate(estimate.mean[pick]), xt[pick], t, s).sample(noise)
-        memory = twisted[pick]
+        estimate, (weight, last) = denoiser(xt, t), memory
+        twist = self.potential(m, estimate.mean, estimate.var)
+        weight, mean = torch.log_softmax(weight + twist - last, 0), estimate.mean
+        if float((2 * weight).exp().sum()) * len(m) > 2.0:
+            pick = noise.choice(weight.exp().expand(len(m), -1))
+            xt, mean, twist, weight = xt[pick], mean[pick], twist[pick], torch.zeros_like(weight)
+        x = denoiser.process.reverse(sf.Estimate(mean), xt, t, s).sample(noise)
         if s == 0.0:
-            final = self.potential(m, x, torch.zeros_like(x))
-            x = x[noise.choice(torch.softmax(final - memory, 0).expand(len(m), -1))]
-        return x, memory
+            weight = torch.softmax(weight + self.potential(m, x, torch.zeros_like(x)) - twist, 0)
+            x = x[noise.choice(weight.expand(len(m), -1))]
+        return x, (weight, twist)
 
 
 def test_particles():
@@ -111,7 +113,7 @@ def test_particles():
     world = sf.MixtureWorld(weights, means, 0.05 * torch.eye(2).double().expand(2, 2, 2))
     m = sf.Measurement(Mask(torch.tensor([1.0, 0.0])), torch.tensor([[0.1, 0.0]]).double(), sigma=0.7)
     truth = world.posterior(m)
-    x = Particles()(world.denoiser(LinearBeta()), m.repeat(1200), sf.Noise(0))
+    x = Particles()(world.denoiser(LinearBeta()), m.repeat(2000), sf.Noise(0))
     right = float((x[:, 0] > 0).double().mean())
     assert right == pytest.approx(float(truth.weights[1]), abs=0.05)
     torch.testing.assert_close(x.mean(0), truth.mean, atol=0.1, rtol=0)
