@@ -110,3 +110,16 @@ def test_one_network_call_a_step(world, matrix, ddpm):
     D = sf.denoisers.Counted(world.denoiser(ddpm))
     DDRM()(D, _measured(world, matrix), sf.Noise(0))
     assert D.calls == 20
+
+
+def test_no_noise_is_drawn_that_would_be_multiplied_by_zero(world, matrix, ddpm):
+    class Counting(sf.Noise):
+        draws = 0
+
+        def normal(self, like):
+            self.draws += 1
+            return super().normal(like)
+
+    noise = Counting(0)
+    DDRM()(world.denoiser(ddpm), _measured(world, matrix), noise)
+    assert noise.draws == 1 + 19  # the start, and every step but the last
