@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -249,7 +250,7 @@ def test_views_invert_each_other(process: Gaussian) -> None:
 @every
 def test_log_snr_falls_and_is_the_ratio(process: Gaussian) -> None:
     values = [process.log_snr(t) for t in TIMES]
-    assert all(a > b for a, b in zip(values, values[1:]))
+    assert all(a > b for a, b in pairwise(values))
     for t in TIMES[1:-1]:
         close(process.log_snr(t), math.log(process.alpha(t) ** 2 / process._level(t) ** 2), 1e-11)
     assert math.isinf(values[0]) == (process._level(0.0) == 0.0)
@@ -278,7 +279,7 @@ def test_time_of_is_the_nearer_end_out_of_range(process: Gaussian) -> None:
 
 
 def test_the_base_class_needs_alpha_and_sigma_only() -> None:
-    process, h = Parabola(), 1e-6
+    process = Parabola()
     for t in (0.1, 0.6):
         close(process.time_of(process.log_snr(t)), t)
         close(process.time_of(process.log_snr(torch.tensor([t], dtype=torch.float64))), t)
