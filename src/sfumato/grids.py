@@ -32,7 +32,7 @@ def log_snr(
     tail = () if last <= high else (end,)
     inner = steps + 1 - len(head) - len(tail)
     if inner < 2:
-        return (start, *_between(process, max(first, low), min(last, high), inner + 2)[1:-1], end)
+        return (start, *_between(process, max(first, low), min(last, high), steps + 1)[1:-1], end)
     times = list(_between(process, max(first, low), min(last, high), inner))
     if not head:
         times[0] = start
