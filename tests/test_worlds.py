@@ -25,7 +25,7 @@ from sfumato.noise import Noise
 from sfumato.operators import Identity, Mask, Matrix, Measurement
 from sfumato.operators.base import Function
 from sfumato.processes import Anchored, Discrete, Gaussian, LinearBeta, Rectified, entry
-from sfumato.worlds import GaussianWorld, MixtureWorld, TableWorld
+from sfumato.worlds import GaussianWorld, MixtureWorld, TableWorld, WorldDenoiser
 
 every = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 WORLDS = {"full": full_world(), "mixture": mixture_world()}
@@ -43,10 +43,15 @@ def density(world: MixtureWorld, process: Gaussian, x: Tensor, t: float) -> Tens
     return mixture.log_prob(x)
 
 
+def slope_of_mean(denoiser: WorldDenoiser, x: Tensor, t: float) -> Tensor:
+    """dD/dx at one state, (d, d)."""
+    return torch.autograd.functional.jacobian(lambda v: denoiser(v[None], t).mean[0], x)
+
+
 @worlds
 @every
 def test_density_score_and_denoiser_agree(world: MixtureWorld, process: Gaussian) -> None:
-    """log p_t is that of the convolution; its gradient is the score of the marginal and, by Tweedie, of the denoiser."""
+    """log p_t is that of the convolution; its gradient is the marginal's score and, by Tweedie, the denoiser's."""
     for t in (0.1, 0.5, 0.9):
         at = world.marginal(process, t)
         x = at.sample(5, Noise(0)).requires_grad_()
@@ -73,9 +78,7 @@ def test_jacobian_of_the_denoiser_is_the_covariance(world: MixtureWorld, process
     denoiser = world.denoiser(process)
     for t in (0.15, 0.5, 0.8):
         x = world.marginal(process, t).sample(3, Noise(1))
-        jacobian = torch.stack(
-            [torch.autograd.functional.jacobian(lambda v: denoiser(v[None], t).mean[0], row) for row in x]
-        )
+        jacobian = torch.stack([slope_of_mean(denoiser, row, t) for row in x])
         sigma = torch.as_tensor(process.sigma(t), dtype=x.dtype).expand(1, DIM)
         cov = world.covariance(x, t, process)
         close(cov, jacobian * sigma[:, None, :] ** 2 / process.alpha(t), 1e-7)
@@ -90,7 +93,7 @@ def test_total_expectation_and_variance(process: Gaussian) -> None:
     for t in (0.0, 0.3, 1.0):
         at = world.marginal(process, t)
         close(denoiser(at.mean[None], t).mean[0], world.mean)
-        J = torch.autograd.functional.jacobian(lambda v: denoiser(v[None], t).mean[0], at.mean)
+        J = slope_of_mean(denoiser, at.mean, t)
         kept = world.covariance(at.mean[None], t, process)[0]
         close(kept + J @ at.cov @ J.T, world.cov, 1e-10)
 
@@ -306,7 +309,7 @@ def test_posterior_asks_for_one_linear_measurement() -> None:
 
 @every
 def test_closed_flow_solves_the_equation(process: Gaussian) -> None:
-    """It starts at x, and its derivative in s is the velocity at where it is, which knows nothing of the closed form."""
+    """It starts at x, and its derivative in s is the velocity at where it is."""
     world, t, h = full_world(), 0.93, 1e-5
     denoiser, x = world.denoiser(process), world.marginal(process, t).sample(3, Noise(0))
     close(world.flow(x, t, t, process), x, 1e-10)
@@ -330,8 +333,9 @@ def test_flow_carries_the_marginal(process: Gaussian) -> None:
     world = full_world()
     for t, s in ((1.0, 0.0), (0.2, 0.7)):
         early, late = world.marginal(process, t), world.marginal(process, s)
-        J = torch.autograd.functional.jacobian(lambda v: world.flow(v[None], t, s, process)[0], early.mean)
-        close(world.flow(early.mean[None], t, s, process)[0], late.mean, 1e-10)
+        origin = world.flow(early.mean[None], t, s, process)
+        J = (world.flow(early.mean + torch.eye(DIM, dtype=torch.float64), t, s, process) - origin).T
+        close(origin[0], late.mean, 1e-10)
         close(J @ early.cov @ J.T, late.cov, 1e-10)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_windows_cover_evenly_and_end_at_the_border() -> None:
     Windowed(inner, (8,), 2, position=True)(normal(1, 21), 0.5)  # one more needs four
     corners = inner.asked[0][2]["position"].flatten().tolist()
     assert len(corners) == 4 and corners[0] == 0 and corners[-1] == 13
-    assert all(4 <= b - a <= 5 for a, b in zip(corners, corners[1:]))
+    assert all(4 <= b - a <= 5 for a, b in itertools.pairwise(corners))
 
 
 def test_an_event_of_one_window_is_one_call_of_the_inner() -> None:
@@ -118,7 +119,7 @@ def test_one_axis() -> None:
 
 
 def test_blending_leaves_no_seams() -> None:
-    """On a ramp the mean over a window jumps by its stride at each border; blended over w numbers, by 1 / (w + 1) of it."""
+    """On a ramp the mean over a window jumps by its stride; blended over w numbers, by 1 / (w + 1) of it."""
     ramp = torch.arange(45.0, dtype=torch.float64).expand(1, 1, 9, 45)
     hard = Windowed(Average(), 9, 0)(ramp, 0.5).mean[0, 0, 0].diff()
     soft = Windowed(Average(), 9, 3)(ramp, 0.5).mean[0, 0, 0].diff()

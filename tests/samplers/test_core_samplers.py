@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -56,7 +57,7 @@ SMOOTH = [
 
 
 def slopes(sampler: Sampler, process: Gaussian, steps: tuple[int, ...]) -> list[float]:
-    """log2 of the fall of the error of the flow map between t = 0.95 and 0.05, from each number of steps to its double."""
+    """log2 of the fall of the error between t = 0.95 and 0.05, from each number of steps to its double."""
     world = full_world()
     x1 = world.marginal(process, 0.95).sample(4, Noise(0))
     truth, denoiser = world.flow(x1, 0.95, 0.05, process), world.denoiser(process)
@@ -64,7 +65,7 @@ def slopes(sampler: Sampler, process: Gaussian, steps: tuple[int, ...]) -> list[
     for n in steps:
         times = grids.uniform(n, start=0.95, end=0.05)
         errors.append(float((sample(denoiser, sampler, x1=x1, times=times, noise=Noise(0)) - truth).norm()))
-    return [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:])]
+    return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -85,7 +86,7 @@ def test_second_order(sampler: Sampler, name: str) -> None:
 @every
 @pytest.mark.parametrize("end", [0.0, 0.2])
 def test_ancestral_with_variance_is_exact_in_four_steps(process: Gaussian, end: float) -> None:
-    """Where the elements are independent normals: mean and variance of x_s, not by sampling but from the linear response."""
+    """Where the elements are independent normals: mean and variance of x_s, from the linear response."""
     world = diagonal_world()
     times = (1.0, 0.8, 0.45, 0.3, end)
     mean, var = moments(world.denoiser(process), Ancestral(), times, *law_of_marginal(world, process, 1.0))
@@ -106,7 +107,7 @@ def test_ancestral_with_the_mean_alone_is_too_narrow() -> None:
 def test_ancestral_travels_up_and_down_without_loss(process: Gaussian) -> None:
     world = diagonal_world()
     times = grids.travel((0.9, 0.7, 0.5, 0.3, 0.1), jump=2, repeats=2)
-    assert any(a < b for a, b in zip(times, times[1:]))
+    assert any(a < b for a, b in itertools.pairwise(times))
     mean, var = moments(world.denoiser(process), Ancestral(), times, *law_of_marginal(world, process, 0.9))
     want, std = law_of_marginal(world, process, 0.1)
     close(mean, want, 1e-11)
@@ -117,7 +118,7 @@ CARD = GaussianWorld(tensor(0.0), tensor(0.25).reshape(1, 1))  # the data of the
 
 
 def card_variance(sampler: Sampler, steps: int) -> float:
-    """Variance of the output from N(0, 1) on DDPM's table, at round(linspace(0, 999, S)), without noise in the last step."""
+    """Variance of the output from N(0, 1) on DDPM's table at round(linspace(0, 999, S)), no noise in the last step."""
     denoiser = MeanOnly(CARD.denoiser(Table.linear()))
     times = grids.table(Table.linear(), steps, spacing="linspace")
     if isinstance(sampler, DDIM):
@@ -176,7 +177,7 @@ def test_ancestral_on_categories_is_exact_for_one_position() -> None:
         denoiser, states = world.denoiser(process), torch.arange(4).reshape(4, 1)
         p = process.prior(states[:1]).probs[0, 0].double()
         times = (1.0, 0.7, 0.2, 0.0)
-        for t, s in zip(times, times[1:]):
+        for t, s in itertools.pairwise(times):
             reachable = p > 0
             law = denoiser.process.reverse(denoiser(states[reachable], t), states[reachable], t, s)
             p = p[reachable] @ law.probs[:, 0].double()
@@ -193,7 +194,7 @@ def test_ancestral_on_categories_is_exact_for_one_position() -> None:
 
 
 def test_churn_raises_sigma_by_gamma_with_fresh_noise() -> None:
-    """Karras et al. 2022, algorithm 2, on a constant denoiser: x^ = x + sqrt(s^^2 - s^2) S_noise z, then down from s^."""
+    """Karras et al. 2022, algorithm 2, for a constant D: x^ = x + sqrt(s^^2 - s^2) S_noise z, then down from s^."""
     process, t, s, gamma, extra = EDM(), 0.6, 0.4, 0.3, 1.1
     raised = process.sigma(t) * (1 + gamma)
     fresh = math.sqrt(raised**2 - process.sigma(t) ** 2) * extra
@@ -215,7 +216,7 @@ def test_churn_raises_sigma_by_gamma_with_fresh_noise() -> None:
 
 @pytest.mark.parametrize("name", ["EDM", "LinearBeta", "Cosine", "Rectified", "Anchored.scaled", "Table.linear"])
 def test_churn_with_the_exact_denoiser_keeps_the_marginal(name: str) -> None:
-    """The raise is exact, so what is left is Heun's own error: second order when gamma = S_churn / N, as in the paper."""
+    """The raise is exact, so what is left is Heun's own error: second order with the paper's gamma = S_churn / N."""
     process, world = PROCESSES[name], diagonal_world()
     start, end = (law_of_marginal(world, process, t) for t in (0.9, 0.3))
     errors = []

@@ -112,11 +112,11 @@ def test_one_more_call_to_denoise() -> None:
 def test_exactly_one_start() -> None:
     denoiser = point_world().denoiser(LinearBeta())
     for start in ({}, {"shape": (2, 3), "x1": normal(2, 3)}):
-        with pytest.raises(ValueError, match="give either `shape` .* or `x1`"):
+        with pytest.raises(ValueError, match=r"give either `shape` .* or `x1`"):
             sample(denoiser, DDIM(), times=grids.uniform(2), noise=Noise(0), **start)
     for times in ((0.5, 0.0), torch.tensor([[1.0, 0.5], [0.0, 0.0]])):
         with pytest.raises(
-            ValueError, match="the grid starts at t = .*, where the prior is not the law of x_t: give `x1`"
+            ValueError, match=r"the grid starts at t = .*, where the prior is not the law of x_t: give `x1`"
         ):
             sample(denoiser, DDIM(), shape=(2, 3), times=times, noise=Noise(0))
     times = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
