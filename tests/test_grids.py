@@ -60,6 +60,16 @@ def test_log_snr_with_other_ends() -> None:
         close(value, -4.0 + (reached[-1] + 4.0) * i / 5, 1e-9)
 
 
+def test_log_snr_whose_ends_are_those_of_the_process() -> None:
+    """No end comes twice."""
+    process = LinearBeta()
+    low, high = process.log_snr(1.0), process.log_snr(0.1)
+    times = grids.log_snr(process, 6, low=low, high=high, end=0.1)
+    assert times[0] == 1.0 and times[-1] == 0.1
+    for a, b in pairwise(process.log_snr(t) for t in times):
+        close(b - a, (high - low) / 6, 1e-9)
+
+
 def test_log_snr_in_one_and_two_steps() -> None:
     """With no room for the two inner ends, the middle of the range."""
     process = Rectified()
@@ -119,6 +129,15 @@ def test_table_quadratic_of_ddim() -> None:
         seq = [int(s) for s in np.linspace(0, np.sqrt(N * 0.8), steps) ** 2]
         times = grids.table(Table.linear(N), steps, spacing="quadratic")
         assert times == (*((n + 1) / N for n in reversed(seq)), 0.0)
+
+
+def test_table_steps_that_do_not_divide() -> None:
+    table = Table.linear()
+    assert grids.table(table, 3, spacing="leading") == (667 / 1000, 334 / 1000, 1 / 1000, 0.0)
+    assert grids.table(table, 3, spacing="trailing") == (1.0, 667 / 1000, 333 / 1000, 0.0)
+    assert grids.table(table, 2, spacing="linspace") == (1.0, 1 / 1000, 0.0)
+    assert grids.table(table, 2, spacing="quadratic")[1:] == (1 / 1000, 0.0)
+    assert grids.table(table, 2, spacing="quadratic")[0] in (800 / 1000, 801 / 1000)  # by the rounding of a square
 
 
 def test_table_errors() -> None:

@@ -113,7 +113,7 @@ def _between(process: Gaussian, low: float, high: float, count: int) -> tuple[fl
 
 def _level(process: Gaussian, t: float) -> float:
     log_snr: float = process.log_snr(t)
-    return math.exp(-0.5 * log_snr) if log_snr > -math.inf else math.inf
+    return math.exp(-0.5 * log_snr)
 
 
 def _positive(steps: int) -> None:
