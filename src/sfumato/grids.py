@@ -32,7 +32,7 @@ def log_snr(
     tail = () if last <= high else (end,)
     inner = steps + 1 - len(head) - len(tail)
     if inner < 2:
-        return (start, *_between(process, max(first, low), min(last, high), inner + 2)[1:-1], end)
+        return (start, *_between(process, max(first, low), min(last, high), steps + 1)[1:-1], end)
     times = list(_between(process, max(first, low), min(last, high), inner))
     if not head:
         times[0] = start
@@ -113,7 +113,7 @@ def _between(process: Gaussian, low: float, high: float, count: int) -> tuple[fl
 
 def _level(process: Gaussian, t: float) -> float:
     log_snr: float = process.log_snr(t)
-    return math.exp(-0.5 * log_snr) if log_snr > -math.inf else math.inf
+    return math.exp(-0.5 * log_snr)
 
 
 def _positive(steps: int) -> None:

@@ -132,7 +132,8 @@ class MixtureWorld:
     def flow(self, xt: Tensor, t: float, s: float, process: Gaussian, *, steps: int = 2000) -> Tensor:
         """x_s on the probability-flow ODE through x_t, (B, *event), by Runge-Kutta steps of fourth order in log SNR.
 
-        In half log SNR l, u = (x - shift) / sigma obeys du/dl = (alpha / sigma) D, so both times need a finite log SNR.
+        In half log SNR l, u = (x - shift) / sigma obeys du/dl = (alpha / sigma) D, so both times need a finite log SNR;
+        sigma with its elementwise scale, where it has one.
         """
         denoiser = self.denoiser(process)
         a: float = 0.5 * process.log_snr(t)
@@ -142,7 +143,7 @@ class MixtureWorld:
         def slope(l: float, u: Tensor) -> Tensor:
             time = process.time_of(2 * l)
             x = u * process.sigma(time) + process.shift(time, u)
-            return math.exp(l) * denoiser(x, time).mean
+            return math.exp(l) * denoiser(x, time).mean / process.scale
 
         u = (xt - process.shift(t, xt)) / process.sigma(t)
         for i in range(steps):

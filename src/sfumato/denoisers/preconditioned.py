@@ -112,8 +112,12 @@ class Preconditioned(Denoiser):
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process = self.process if cond is None else self.process.bind(cond)
         assert isinstance(process, Gaussian)
-        c = self.scheme(process.alpha(t), process.sigma(t))
+        alpha = process.alpha(t)
+        c = self.scheme(alpha, process._level(t))
         c_noise = self.clock(t) if self.clock else c.c_noise
+        if not (isinstance(process.scale, float) and process.scale == 1.0):
+            # Elementwise: the network is told the level, one number a row, and the rest follows sigma itself.
+            c = self.scheme(expand(alpha, xt), process.sigma(t))
         shift = process.shift(t, xt)
         u = xt if isinstance(shift, float) else xt - shift
         out = self._run(u * expand(c.c_in, u), c_noise, cond)

@@ -54,7 +54,7 @@ class Windowed(Wrapper):
         spans = [_spans(n, w, self.overlap) for n, w in zip(lengths, self.size, strict=True)]
         corners = list(itertools.product(*spans))
         weight = self._ramp(xt, [min(n, w) for n, w in zip(lengths, self.size, strict=True)])
-        mean, total, var = torch.zeros_like(xt), torch.zeros_like(xt[:1, :1]), None
+        mean, total, var = torch.zeros_like(xt), xt.new_zeros(lengths), None
         for start in range(0, len(corners), self.batch):
             part = corners[start : start + self.batch]
             crops = torch.cat([_crop(xt, c, weight.shape) for c in part])

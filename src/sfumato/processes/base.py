@@ -33,6 +33,13 @@ def expand(t: Time, x: Tensor) -> Coefficient:
     return t.to(dtype=x.dtype, device=x.device).reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
+def ordered(late: Time, early: Time, why: str) -> None:
+    """Raises a ValueError, with the reason, where `early` is later than `late`."""
+    wrong = early > late
+    if bool(wrong.any()) if isinstance(wrong, Tensor) else wrong:
+        raise ValueError(f"times are the wrong way round: {why}, got {late} and {early} (0 is clean, 1 is noise).")
+
+
 class Process(ABC):
     """A Markov chain from data to noise, known through its laws."""
 

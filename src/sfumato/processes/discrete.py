@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato.estimate import Estimate
 from sfumato.laws import Categorical
-from sfumato.processes.base import Coefficient, Process, Time, expand
+from sfumato.processes.base import Coefficient, Process, Time, expand, ordered
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,22 @@ class Discrete(Process):
         return self._move(self._one_hot(x0), self.keep(t))
 
     def forward(self, xt: Tensor, t: Time, s: Time) -> Categorical:
+        if isinstance(t, float) and s == t:
+            return Categorical(self._one_hot(xt))
+        ordered(s, t, "forward goes towards noise")
         return self._move(self._one_hot(xt), self._kept(t, s))
 
     def reverse(self, estimate: Estimate, xt: Tensor, t: Time, s: Time, eta: float = 1.0) -> Categorical:
         """sum_k p_k q(x_s | x_t, x_0 = k); the classes k that x_t rules out carry no weight.
 
         Raises:
-            ValueError: if eta is not 1: there is no deterministic reverse law.
+            ValueError: if eta is not 1: there is no deterministic reverse law; if s > t anywhere.
         """
         if eta != 1.0:
             raise ValueError(f"a discrete process has its ancestral reverse law only (eta = 1), got eta = {eta}.")
         if isinstance(t, float) and s == t:
             return Categorical(self._one_hot(xt).to(estimate.mean))
+        ordered(t, s, "reverse goes towards data")
         p0 = estimate.mean
         rest = self.rest(p0)
         kept = expand(self._kept(s, t), p0)
@@ -84,5 +88,8 @@ class Discrete(Process):
         return Categorical(keep * p + (1 - keep) * self.rest(p))
 
     def _kept(self, early: Time, late: Time) -> Coefficient:
-        """Probability of no resampling between two times."""
-        return self.keep(late) / self.keep(early)
+        """Probability of no resampling between two times; 1 where they are one."""
+        kept = self.keep(early)
+        if isinstance(kept, Tensor) or isinstance(late, Tensor):
+            return torch.where(torch.as_tensor(early == late), 1.0, self.keep(late) / kept)
+        return self.keep(late) / kept

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sfumato.estimate import Estimate
 from sfumato.laws import Normal
-from sfumato.processes.base import Coefficient, Process, Time, expand
+from sfumato.processes.base import Coefficient, Process, Time, expand, ordered
 
 
 class Gaussian(Process):
@@ -60,7 +60,7 @@ class Gaussian(Process):
         Raises:
             ValueError: if s < t anywhere.
         """
-        _ordered(s, t, "forward goes towards noise")
+        ordered(s, t, "forward goes towards noise")
         if isinstance(t, float) and isinstance(s, float):
             if s == t:
                 return Normal(xt, 0.0)
@@ -120,7 +120,7 @@ class Gaussian(Process):
         """
         if isinstance(t, float) and isinstance(s, float):
             if s >= t:
-                _ordered(t, s, "reverse goes towards data")
+                ordered(t, s, "reverse goes towards data")
                 return 1.0, 0.0, 0.0, 0.0
             ratio, alpha_t, alpha_s = self._level(s) / self._level(t), self.alpha(t), self.alpha(s)
             tau = eta * eta * (1.0 - (alpha_t * ratio / alpha_s) ** 2) if eta else 0.0
@@ -129,7 +129,7 @@ class Gaussian(Process):
             k_x = ratio * math.sqrt(1.0 - tau)
             k_D = alpha_s - alpha_t * k_x
             return k_x, k_D, self._level(s) * math.sqrt(tau), k_D
-        _ordered(t, s, "reverse goes towards data")
+        ordered(t, s, "reverse goes towards data")
         t, s = _tensors(t, s)
         same = s == t
         level_s, alpha_t, alpha_s = self._level(s), self.alpha(t), self.alpha(s)
@@ -248,9 +248,3 @@ def _tensors(t: Time, s: Time) -> tuple[Tensor, Tensor]:
     device = next(v.device for v in (t, s) if isinstance(v, Tensor))
     t, s = (torch.as_tensor(v, dtype=torch.float64, device=device) for v in (t, s))
     return torch.broadcast_tensors(t, s)  # type: ignore[return-value]
-
-
-def _ordered(late: Time, early: Time, why: str) -> None:
-    wrong = early > late
-    if bool(wrong.any()) if isinstance(wrong, Tensor) else wrong:
-        raise ValueError(f"times are the wrong way round: {why}, got {late} and {early} (0 is clean, 1 is noise).")

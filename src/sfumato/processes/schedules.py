@@ -106,7 +106,7 @@ class Cosine(VariancePreserving):
         # cos(b)^2 - cos(a)^2 = sin(a - b) sin(a + b) keeps its digits near t = 0.
         a, b = self._angle(t), self._angle(0.0)
         m = lib(t)
-        return m.sqrt(m.sin(a - b) * m.sin(a + b)) / math.cos(b)
+        return m.sqrt(m.sin(t * self._angle(1.0) / (1.0 + self.offset)) * m.sin(a + b)) / math.cos(b)
 
     def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
         d_alpha = -self._angle(1.0) / (1.0 + self.offset) * lib(t).sin(self._angle(t)) / math.cos(self._angle(0.0))

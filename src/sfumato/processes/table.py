@@ -114,6 +114,19 @@ class Table(VariancePreserving):
             return (i + 1 - math.exp(0.5 * (log_snr - values[i - 1]))) / self.steps
         return (i + (values[i - 1] - log_snr) / (values[i - 1] - values[i])) / self.steps
 
+    def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
+        clock = torch.as_tensor(t, dtype=torch.float64)
+        n, values = clock * self.steps, self._tensor.to(clock.device)
+        i = n.floor().clamp(1, self.steps - 1).long()
+        left, right = values[i - 1], values[i]
+        alpha, sigma = self.alpha(clock), self.sigma(clock)
+        # With alpha = cos(a), sigma = sin(a): tan(a) is linear in t on the first interval, 1 / tan(a) on one that falls
+        # to zero SNR, log tan(a) elsewhere. So da/dt stays finite at both ends.
+        turn = torch.where(right == -math.inf, (0.5 * left).exp() * sigma**2, 0.5 * (left - right) * alpha * sigma)
+        turn = self.steps * torch.where(n <= 1.0, (-0.5 * values[0]).exp() * alpha**2, turn)
+        d_alpha, d_sigma = -sigma * turn, alpha * turn
+        return (d_alpha, d_sigma) if isinstance(t, Tensor) else (float(d_alpha), float(d_sigma))
+
     @cached_property
     def _log_snrs(self) -> list[float]:
         return [math.log(a) - math.log1p(-a) if a > 0.0 else -math.inf for a in self.alpha_bars]

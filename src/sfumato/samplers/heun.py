@@ -59,7 +59,7 @@ class Heun(Sampler):
         return first.add(denoiser(first, s).mean - D_t.mean, alpha=weight), memory
 
     def _churned(self, process: Gaussian, xt: Tensor, t: float, noise: Noise) -> tuple[Tensor, float]:
-        level = math.exp(-0.5 * process.log_snr(t)) if process.log_snr(t) > -math.inf else math.inf
+        level = math.exp(-0.5 * process.log_snr(t))
         if not self.churn_min <= level <= self.churn_max:
             return xt, t
         up = process.time_of(process.log_snr(t) - 2.0 * math.log1p(self.churn))
