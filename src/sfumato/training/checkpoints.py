@@ -44,7 +44,9 @@ def save(
         try:
             save_file(whole, part, metadata={"sfumato": json.dumps(header)})
         except SafetensorError as error:
-            raise OSError(f"{path} cannot be written ({error}): is the disk full? The checkpoint before it is kept.") from error
+            raise OSError(
+                f"{path} cannot be written ({error}): is the disk full? The checkpoint before it is kept."
+            ) from error
 
 
 def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, Any]:

@@ -36,11 +36,11 @@ def run(
 ) -> Iterator[TrainStep]:
     """Trains in `folder` and yields each step; continues bit for bit from the folder's checkpoint if there is one.
 
-    Closing the generator between two steps (`break`, `close()`, an error in the caller's loop) saves a checkpoint first.
+    Closing the generator between two steps (`close()`, or leaving the loop over it) saves a checkpoint first.
 
     Args:
-        config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}, and whatever else must
-            be the same when the run is continued.
+        config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}, and what else must be
+            the same when the run is continued.
         rate: peak learning rate of AdamW.
         every: steps between checkpoints, each with a line in metrics.jsonl (step, mean loss, hours, learning rate).
 
@@ -56,7 +56,8 @@ def run(
     info: dict[str, Any] = {"step": 0, "hours": 0.0}
     if path.exists():
         info = checkpoints.load(path, objective, optimizer, ema)
-    before, began, losses = float(info["hours"]), time.perf_counter(), []
+    before, began = float(info["hours"]), time.perf_counter()
+    losses: list[float] = []
     start = saved = int(info["step"])
     _forget(folder / "metrics.jsonl", start)
 
@@ -101,8 +102,8 @@ def _settle(folder: Path, config: dict[str, Any]) -> None:
     here = json.loads(text)
     if there != here:
         raise ValueError(
-            f"{folder} holds a run with other settings ({', '.join(differences(there, here))}): take another folder, or "
-            "its settings."
+            f"{folder} holds a run with other settings ({', '.join(differences(there, here))}): "
+            "take another folder, or its settings."
         )
 
 
