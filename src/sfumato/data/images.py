@@ -39,8 +39,8 @@ def read_image(path: str | Path, *, channels: int | None = None, alpha: bool = F
         channels: 1 grey (ITU-R BT.601) or 3 color; None: 1 where the file is grey, else 3.
         alpha: keep transparency as one channel more (opaque: 1); else the picture is laid on white.
 
-    Palettes and CMYK become color. Numbers of 16 bits keep them in grey files and in color PNG; other 16-bit color
-    files come at 8 bits. Files of floats are taken if they lie in [0, 1].
+    Palettes and CMYK become color. Numbers of 16 bits keep them in grey files and in color PNG; other 16-bit files
+    (color TIFF, grey PNG with transparency) come at 8 bits. Files of floats are taken if they lie in [0, 1].
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -89,18 +89,19 @@ def _bytes(path: Path) -> bytes:
 def _decode(raw: bytes) -> NDArray[np.floating]:
     """(H, W, C), C = 1, 2 (grey and alpha), 3 or 4."""
     picture: Image.Image = Image.open(io.BytesIO(raw))
-    if _deep(picture) in ("RGB;16B", "RGBA;16B"):
+    layout = _layout(picture)
+    if layout in ("RGB;16B", "RGBA;16B"):
         # Pillow keeps the high byte of each number; read as if the bytes were swapped, it keeps the low one.
         high, low = _upright(picture), _upright(_swapped(Image.open(io.BytesIO(raw))))
         return (np.asarray(high, np.float32) * 256 + np.asarray(low, np.float32)) / 65535
     picture = _upright(picture)
     if picture.mode == "F":
-        values = np.array(picture, np.float32)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        floats = np.array(picture, np.float32)
+        if not (floats.min() >= 0 and floats.max() <= 1):  # false for NaN too
             raise _RangeError(
-                f"holds floats from {values.min():.4g} to {values.max():.4g}: scale them to [0, 1] first."
+                f"holds floats from {floats.min():.4g} to {floats.max():.4g}: scale them to [0, 1] first."
             )
-        return values[..., None]
+        return floats[..., None]
     if picture.mode.startswith("I"):
         if picture.mode == "I" and picture.format != "PNG":
             raise _RangeError("holds 32-bit whole numbers, whose range is not stated: save it with 8 or 16 bits.")
@@ -108,7 +109,9 @@ def _decode(raw: bytes) -> NDArray[np.floating]:
     grey = picture.mode in ("1", "L", "LA", "La")
     see_through = picture.has_transparency_data
     mode = ("LA" if see_through else "L") if grey else ("RGBA" if see_through else "RGB")
-    values = np.asarray(picture.convert(mode), np.float32) / 255
+    values: NDArray[np.floating] = np.asarray(picture.convert(mode), np.float32) / 255
+    if layout == "LA;16B":  # which Pillow makes color
+        return values[..., [0, 3]]
     return values[..., None] if values.ndim == 2 else values
 
 
@@ -120,8 +123,8 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _deep(picture: Image.Image) -> str:
-    """The layout of the numbers in a PNG file, "" in another."""
+def _layout(picture: Image.Image) -> str:
+    """How the numbers lie in a PNG file, "" in another."""
     tile = getattr(picture, "tile", None)
     return str(tile[0].args) if picture.format == "PNG" and tile else ""
 

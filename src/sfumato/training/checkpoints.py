@@ -55,12 +55,7 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: E
     Raises:
         ValueError: if the file is no checkpoint, is truncated, or belongs to another network.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["sfumato"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is no checkpoint of sfumato, or is truncated ({error}): take another.") from error
+    header, tensors = _read(path, weights=True)
     try:
         module.load_state_dict(_part(tensors, "module."))
         if ema is not None:
@@ -74,8 +69,27 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: E
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": header["optimizer"]["groups"]})
     _lay_out(optimizer)
-    info: dict[str, Any] = header["info"]
-    return info
+    found: dict[str, Any] = header["info"]
+    return found
+
+
+def info(path: Path) -> dict[str, Any]:
+    """The `info` of a checkpoint, without its weights.
+
+    Raises:
+        ValueError: if the file is no checkpoint, or is truncated.
+    """
+    found: dict[str, Any] = _read(path, weights=False)[0]["info"]
+    return found
+
+
+def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {})["sfumato"])
+            return header, {key: file.get_tensor(key) for key in (file.keys() if weights else ())}
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is no checkpoint of sfumato, or is truncated ({error}): take another.") from error
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

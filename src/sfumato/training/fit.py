@@ -50,8 +50,8 @@ def fit(
 ) -> Iterator[TrainStep]:
     """Trains `objective` for the steps start+1 .. steps and yields each.
 
-    Everything drawn is keyed by (seed, step, row), or by (seed, step) where a layer draws for itself (dropout): step n is
-    the same however often the run was stopped, and given the weights and optimizer state after step `start`, the run
+    Everything drawn is keyed by (seed, step, row), or by (seed, step) where a layer draws for itself (dropout): step n
+    is the same however often the run was stopped, and given the weights and optimizer state after step `start`, it
     continues bit for bit. Items come in a new random order each epoch. An objective that has `advance(step)` is told
     each step before it runs.
 
