@@ -256,7 +256,7 @@ def _prolonged(before: int, now: int, done: int, console: Console) -> None:
 
 
 def _rewrite(out: Path, config: dict[str, Any]) -> None:
-    from sfumato.files import beside
+    from sfumato.data.files import beside
 
     with beside(out / "config.json") as part:
         part.write_text(json.dumps(config, indent=1), "utf-8")

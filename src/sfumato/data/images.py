@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.codecs import Affine
-from sfumato.files import beside
+from sfumato.data.files import beside
 from sfumato.noise import Noise, Seeds
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's grey

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sfumato.files import beside
+from sfumato.data.files import beside
 from sfumato.training.ema import Ema
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.files import beside
+from sfumato.data.files import beside
 from sfumato.noise import Seeds
 from sfumato.training import checkpoints
 from sfumato.training.ema import Ema
