@@ -88,7 +88,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_litter(tmp_path, mo
         raise checkpoints.SafetensorError("I/O error: No space left on device")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match="cannot be written .*No space left.*is the disk full"):
+    with pytest.raises(OSError, match=r"cannot be written .*No space left.*is the disk full"):
         checkpoints.save(path, *trio, {"step": 2})
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
@@ -126,4 +126,10 @@ def test_the_format_is_plain(tmp_path):
         header, keys = json.loads(file.metadata()["sfumato"]), set(file.keys())
     assert header["info"] == {"step": 2} and header["ema_updates"] == 2
     assert header["optimizer"]["groups"][0]["lr"] == 1e-2
-    assert {"module.0.weight", "ema.0.weight", "module.1.running_mean", "optimizer.0.exp_avg", "optimizer.0.step"} <= keys
+    assert {
+        "module.0.weight",
+        "ema.0.weight",
+        "module.1.running_mean",
+        "optimizer.0.exp_avg",
+        "optimizer.0.step",
+    } <= keys

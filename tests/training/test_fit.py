@@ -1,4 +1,4 @@
-"""The loop: keyed steps, an order that is a permutation, losses that are not finite, schedules, the weights' average."""
+"""The loop: keyed steps, an order that is a permutation, losses that are not finite, schedules, averaged weights."""
 
 from __future__ import annotations
 

@@ -95,9 +95,7 @@ def test_the_weights_are_the_losses_written_in_their_terms(process):
     torch.testing.assert_close(loss(predict_eps, eps_weight), (eps - u).square().mean(1), rtol=1e-10, atol=0)
     torch.testing.assert_close(loss(predict_x0, x0_weight), (x0 - u).square().mean(1), rtol=1e-10, atol=0)
     v = (alpha * eps - sigma * x0) / n
-    torch.testing.assert_close(
-        loss(predict_v, output_weight(predict_v)), (v - u).square().mean(1), rtol=1e-10, atol=0
-    )
+    torch.testing.assert_close(loss(predict_v, output_weight(predict_v)), (v - u).square().mean(1), rtol=1e-10, atol=0)
     # EDM's F: the target is (x0 - c_skip x_t) / c_out.
     sd = 0.5
     m2 = sigma**2 + (alpha * sd) ** 2

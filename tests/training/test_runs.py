@@ -147,7 +147,16 @@ def test_another_config_is_an_error_that_says_what_differs(tmp_path):
     next(run(tmp_path, config, objective, data, steps=1, batch=1))
     next(run(tmp_path, config, objective, data, steps=2, batch=1))  # the same: goes on
     with pytest.raises(ValueError, match=r"other settings \(fields.b: 2 there, 3 here, more: nothing there, x here\)"):
-        next(run(tmp_path, {"recipe": "edm", "fields": {"a": [1, 2], "b": 3}, "more": "x"}, objective, data, steps=2, batch=1))
+        next(
+            run(
+                tmp_path,
+                {"recipe": "edm", "fields": {"a": [1, 2], "b": 3}, "more": "x"},
+                objective,
+                data,
+                steps=2,
+                batch=1,
+            )
+        )
     (tmp_path / "config.json").write_text('{"recipe')
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         next(run(tmp_path, config, objective, data, steps=2, batch=1))

@@ -98,9 +98,9 @@ def _standard(values: NDArray) -> Affine:
     for first in range(0, len(values), CHUNK):
         total += float(np.asarray(values[first : first + CHUNK], np.float64).sum())
     mean = total / values.size
-    for first in range(0, len(values), CHUNK):
+    for first in range(0, len(values) if math.isfinite(mean) else 0, CHUNK):
         square += float(((np.asarray(values[first : first + CHUNK], np.float64) - mean) ** 2).sum())
-    std = math.sqrt(square / values.size) if math.isfinite(square) else math.nan
-    if not std > 0.0:
+    std = math.sqrt(square / values.size)
+    if not 0.0 < std < math.inf:
         raise ValueError(f"data that can be trained on are finite and not all the same, got mean {mean}, std {std}.")
     return Affine(2.0 * std, mean)
