@@ -36,7 +36,7 @@ def test_grey_and_color_are_taken_as_they_are(tmp_path):
     assert torch.equal(read_image(grey, channels=3), chw(COLOR[..., 0]).expand(3, -1, -1))
     luma = 0.299 * color[:1] + 0.587 * color[1:2] + 0.114 * color[2:]
     torch.testing.assert_close(read_image(tmp_path / "c.png", channels=1), luma)
-    with pytest.raises(ValueError, match="1 .grey., 3 .color. or None"):
+    with pytest.raises(ValueError, match=r"1 .grey., 3 .color. or None"):
         read_image(grey, channels=2)
 
 
@@ -120,7 +120,7 @@ def test_floats_must_lie_in_their_range(tmp_path):
     assert torch.equal(read_image(tmp_path / "f.tif"), chw(array, 1))
     for wrong in (2.0, -0.5, np.nan):
         Image.fromarray(np.where(array == array.max(), np.float32(wrong), array)).save(tmp_path / "w.tif")
-        with pytest.raises(ValueError, match="holds floats from .*: scale them"):
+        with pytest.raises(ValueError, match=r"holds floats from .*: scale them"):
             read_image(tmp_path / "w.tif")
     Image.fromarray(np.full((2, 2), 70000, np.int32)).save(tmp_path / "i.tif")
     with pytest.raises(ValueError, match="32-bit whole numbers"):
