@@ -22,7 +22,7 @@ class Labelled:
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels.")
         images = images[..., None] if images.ndim == 3 else images
-        self.images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))  # a copy: files are read-only
         self.labels = torch.from_numpy(labels.astype(np.int64))
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,9 +50,10 @@ def fit(
 ) -> Iterator[TrainStep]:
     """Trains `objective` for the steps start+1 .. steps and yields each.
 
-    Everything drawn is keyed by (seed, step, row): step n is the same however often the run was stopped, and given the
-    weights and optimizer state after step `start`, the run continues bit for bit. Items come in a new random order each
-    epoch.
+    Everything drawn is keyed by (seed, step, row), or by (seed, step) where a layer draws for itself (dropout): step n
+    is the same however often the run was stopped, and given the weights and optimizer state after step `start`, it
+    continues bit for bit. Items come in a new random order each epoch. An objective that has `advance(step)` is told
+    each step before it runs.
 
     Args:
         objective: module (x0, cond, noise) -> (B,).
@@ -60,30 +62,47 @@ def fit(
         clip: the largest gradient norm let through; math.inf for none.
 
     Raises:
-        FloatingPointError: at a loss that is not finite, before it reaches the weights.
+        ValueError: if there is nothing to train on, or the batch is empty.
+        FloatingPointError: at a loss or gradient that is not finite, before it reaches the weights.
     """
+    if batch < 1:
+        raise ValueError(f"a batch holds at least 1 item, got {batch}.")
     base = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     for group, lr in zip(optimizer.param_groups, base, strict=True):
         group["initial_lr"] = lr
     parameters = [p for p in objective.parameters() if p.requires_grad]
     order = Order(len(data), batch, seed)
+    advance: Callable[[int], object] | None = getattr(objective, "advance", None)
     objective.train()
     for step in range(start + 1, steps + 1):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * (schedule(step) if schedule else 1.0)
         noise = Seeds.keyed(seed, ((step, row) for row in range(batch)))
         x0, cond = data.batch(order.items(step), noise)
-        loss = objective(x0, cond, noise).mean()
+        if advance is not None:
+            advance(step)
+        with _keyed(seed, step, x0.device):
+            loss = objective(x0, cond, noise).mean()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss at step {step} is {value}: lower the learning rate, or check the data.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient at step {step} has the norm {norm}: lower the learning rate.")
         optimizer.step()
         if ema is not None:
             ema.update(objective)
         yield TrainStep(step, value, norm, optimizer.param_groups[0]["lr"])
+
+
+@contextmanager
+def _keyed(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """The global generator, which layers such as dropout draw from, seeded for this step and put back after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(Seeds.keyed(seed, [("layers", step)]).streams[0].seed)
+        yield
 
 
 class Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.data.files import beside
 from sfumato.noise import Seeds
 from sfumato.training import checkpoints
 from sfumato.training.ema import Ema
@@ -34,41 +36,103 @@ def run(
 ) -> Iterator[TrainStep]:
     """Trains in `folder` and yields each step; continues bit for bit from the folder's checkpoint if there is one.
 
+    Closing the generator between two steps (`close()`, or leaving the loop over it) saves a checkpoint first.
+
     Args:
-        config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}.
+        config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}, and what else must be
+            the same when the run is continued.
         rate: peak learning rate of AdamW.
         every: steps between checkpoints, each with a line in metrics.jsonl (step, mean loss, hours, learning rate).
 
     Raises:
-        ValueError: if the folder holds a run of another config.
+        ValueError: if the folder holds a run of another config, or a damaged one.
+        OSError: if a checkpoint cannot be written; the one before it is kept.
     """
-    path, before = folder / "checkpoint.safetensors", folder / "config.json"
-    text = json.dumps(config, indent=1)
-    if before.exists() and json.loads(before.read_text()) != json.loads(text):
-        raise ValueError(f"{folder} holds a run with other settings: take another folder, or the settings of {before}.")
+    path = folder / "checkpoint.safetensors"
+    _settle(folder, config)
     objective.to(device)
     optimizer = torch.optim.AdamW(objective.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = Ema(objective, ema_decay)
-    info = {"step": 0, "hours": 0.0}
+    info: dict[str, Any] = {"step": 0, "hours": 0.0}
     if path.exists():
         info = checkpoints.load(path, objective, optimizer, ema)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        before.write_text(text)
-    began, losses = time.perf_counter(), []
-    start, placed = int(info["step"]), OnDevice(data, device)
+    before, began = float(info["hours"]), time.perf_counter()
+    losses: list[float] = []
+    start = saved = int(info["step"])
+    _forget(folder / "metrics.jsonl", start)
+
+    def keep(step: TrainStep) -> None:
+        hours = before + (time.perf_counter() - began) / 3600
+        row = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
+        # The line first: should the run die before the checkpoint is there, `_forget` takes the line back.
+        with open(folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        checkpoints.save(path, objective, optimizer, ema, {"step": step.index, "hours": hours})
+        losses.clear()
+
+    placed = OnDevice(data, device)
     for step in fit(
         objective, placed, optimizer, steps=steps, batch=batch, seed=seed, start=start, ema=ema, schedule=schedule
     ):
         losses.append(step.loss)
         if step.index % every == 0 or step.index == steps:
-            hours = info["hours"] + (time.perf_counter() - began) / 3600
-            row = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
-            checkpoints.save(path, objective, optimizer, ema, {"step": step.index, "hours": hours})
-            with open(folder / "metrics.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
-            losses.clear()
-        yield step
+            keep(step)
+            saved = step.index
+        try:
+            yield step
+        except GeneratorExit:
+            if saved < step.index:
+                keep(step)
+            raise
+
+
+def _settle(folder: Path, config: dict[str, Any]) -> None:
+    """Writes config.json into a new folder, or checks that it says the same."""
+    path, text = folder / "config.json", json.dumps(config, indent=1)
+    if not path.exists():
+        if (folder / "checkpoint.safetensors").exists():
+            raise ValueError(f"{folder} has a checkpoint but no config.json: take another folder.")
+        with beside(path) as part:
+            part.write_text(text)
+        return
+    try:
+        there = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): take another folder.") from error
+    here = json.loads(text)
+    if there != here:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({', '.join(differences(there, here))}): "
+            "take another folder, or its settings."
+        )
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """What differs between two JSON values, as sentences such as "fields.blocks: 2 there, 3 here"."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        prefix, absent = f"{name}." if name else "", "nothing"
+        keys = [*there, *(key for key in here if key not in there)]
+        parts = (differences(there.get(k, absent), here.get(k, absent), prefix + k) for k in keys)
+        return [line for part in parts for line in part]
+    return [] if there == here else [f"{name}: {there} there, {here} here"]
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drops the lines of metrics.jsonl that are torn or lie beyond `step`: steps that are about to run again."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept != lines:
+        with beside(path) as part:
+            part.write_text("".join(kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class OnDevice:
