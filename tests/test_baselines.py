@@ -125,7 +125,7 @@ def test_pictures_are_clipped_to_the_unit_range():
         baselines.non_local_means(y, 0.1),
         baselines.total_variation(m, weight=0.01),
         baselines.total_variation(Measurement(Identity(), y, 0.1), weight=0.01),
-        baselines.wiener(m),
+        baselines.wiener(m, spread=1.0),
         baselines.richardson_lucy(m),
     ):
         assert float(done.min()) >= 0.0 and float(done.max()) <= 1.0 and float(done.max()) > 0.9
