@@ -1,8 +1,9 @@
 """What a sampler step costs beside the network: ours over a hand-written loop, in one run.
 
 The network is left out (it returns a fixed tensor), so what is timed is the library. A hand-written loop has its
-coefficients computed beforehand, the fewest tensor operations we know inside and a plain function for a network; each round times both, in turn, by the
-processor's clock on one thread, and the ratio of their medians is compared with the bar. Run: `make bench`.
+coefficients computed beforehand, the fewest tensor operations we know inside and a plain function for a network. Each
+round times both, in turn, by the processor's clock on one thread; the ratio of the medians is compared with a bar.
+Run: `make bench`.
 """
 
 from __future__ import annotations
