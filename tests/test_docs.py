@@ -44,12 +44,11 @@ def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
     std = posterior.cov.diagonal().sqrt()
     assert ((page["answers"].mean(0) - posterior.mean).abs() < 4 * std / 1000**0.5).all()
     assert ((page["answers"].std(0) / std - 1).abs() < 0.1).all()
-    xt = page["process"].marginal(page["Points"].points, 0.3).sample(sf.Noise(0))
-    exact, learned = (page[name](xt, 0.3).mean for name in ("denoiser", "trained"))
-    gap = float((learned - exact).detach().norm() / (exact - world.mean).norm())
-    print(gap, page["losses"][:3], page["losses"][-3:], shares(page["generated"]))
-    assert gap < 0.1
-    assert abs(shares(page["generated"]) - 0.7) < 0.1  # trained for a second
+    for t, limit in ((0.05, 0.1), (0.15, 0.25)):  # trained for a second, mostly at low levels
+        xt = page["process"].marginal(page["Points"].points, t).sample(sf.Noise(0))
+        expected, learned = (page[name](xt, t).mean for name in ("denoiser", "trained"))
+        assert (learned - expected).norm() < limit * (expected - world.mean).norm()
+    assert abs(shares(page["generated"]) - 0.7) < 0.15
     exact = world.marginal(page["process"], 1e-3).log_prob(x[:10])
     assert torch.allclose(page["log_p"], exact, atol=0.05)
 

@@ -16,6 +16,8 @@ from sfumato import recipes
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"
+# Tests and folders of tests that use methods by name and test something else: costs, pages, look-ups, the command line.
+ABOUT_THE_FRAME = {"test_project", "test_docs", "test_cost", "test_recipes", "cli", "zoo"}
 HEAD = """# Methods
 
 Written by `tools/methods_table.py` (`make docs`); do not edit.
@@ -105,11 +107,10 @@ def _bound(path: Path) -> str:
 
 
 def _tests() -> dict[str, str]:
-    """Text of every test file below tests/, by its path; those of the project itself hold no method to its paper."""
+    """Text of every test file that can hold a method to its paper, by its path."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
-    return {
-        str(p.relative_to(ROOT)): p.read_text("utf-8") for p in paths if p.stem not in ("test_project", "test_docs")
-    }
+    kept = [p for p in paths if p.stem not in ABOUT_THE_FRAME and p.parent.name not in ABOUT_THE_FRAME]
+    return {str(p.relative_to(ROOT)): p.read_text("utf-8") for p in kept}
 
 
 def _link(reference: str) -> str:
