@@ -91,10 +91,7 @@ class Gaussian(Process):
         Source: Song et al. 2021 (2010.02502) eq. 12 and 16; Bao et al. 2022 (2201.06503) theorem 1 for the variance.
         """
         k_x, k_D, std, c = self.weights(t, s, eta)
-        if isinstance(k_x, float) and isinstance(k_D, float):
-            mean = torch.add(xt * k_x, estimate.mean, alpha=k_D)
-        else:
-            mean = torch.addcmul(xt * expand(k_x, xt), expand(k_D, xt), estimate.mean)
+        mean = _combined(k_x, xt, k_D, estimate.mean)
         shift = self.shift(s, xt)
         if not _is_zero(shift):
             mean = mean + (shift - expand(k_x, xt) * self.shift(t, xt))
@@ -122,13 +119,14 @@ class Gaussian(Process):
             if s >= t:
                 ordered(t, s, "reverse goes towards data")
                 return 1.0, 0.0, 0.0, 0.0
-            ratio, alpha_t, alpha_s = self._level(s) / self._level(t), self.alpha(t), self.alpha(s)
+            level_s, alpha_t, alpha_s = self._level(s), self.alpha(t), self.alpha(s)
+            ratio = level_s / self._level(t)
             tau = eta * eta * (1.0 - (alpha_t * ratio / alpha_s) ** 2) if eta else 0.0
             if tau > 1.0:
                 raise ValueError(f"eta = {eta} is too large for the step {t} -> {s}: tau = {tau:.4g} exceeds 1.")
             k_x = ratio * math.sqrt(1.0 - tau)
             k_D = alpha_s - alpha_t * k_x
-            return k_x, k_D, self._level(s) * math.sqrt(tau), k_D
+            return k_x, k_D, level_s * math.sqrt(tau), k_D
         ordered(t, s, "reverse goes towards data")
         t, s = _tensors(t, s)
         same = s == t
@@ -162,11 +160,11 @@ class Gaussian(Process):
         Source: Song et al. 2021 (2011.13456) eq. 13; Lipman et al. 2023 (2210.02747) eq. 15.
         """
         d_alpha, d_level = self.rates(t)
-        # sigma' eps = (sigma' / sigma) (x_t - ...): the elementwise scale cancels.
-        rate = expand(d_level / self._level(t), xt)
-        v = expand(d_alpha, xt) * x0 + rate * (xt - self.marginal(x0, t).mean)
-        drift = self.shift_rate(t, xt)
-        return v if _is_zero(drift) else v + drift
+        # sigma' eps = (sigma' / sigma) (x_t - alpha D - shift): the elementwise scale cancels.
+        rate = d_level / self._level(t)
+        v = _combined(rate, xt, d_alpha - rate * self.alpha(t), x0)
+        shift = self.shift(t, xt)
+        return v if _is_zero(shift) else v + (self.shift_rate(t, xt) - expand(rate, xt) * shift)
 
     # The process in continuous time
 
@@ -238,6 +236,13 @@ class Gaussian(Process):
         shift = self.shift(s, xt)
         moved = xt * expand(r, xt)
         return moved if _is_zero(shift) else moved + (shift - expand(r, xt) * self.shift(t, xt))
+
+
+def _combined(k_x: Coefficient, x: Tensor, k_D: Coefficient, D: Tensor) -> Tensor:
+    """k_x x + k_D D, in two operations."""
+    if isinstance(k_x, float) and isinstance(k_D, float):
+        return torch.add(x * k_x, D, alpha=k_D)
+    return torch.addcmul(x * expand(k_x, x), expand(k_D, x), D)
 
 
 def _is_zero(shift: float | Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser
@@ -25,4 +26,6 @@ class Euler(Sampler):
         process = denoiser.process
         assert isinstance(process, Gaussian)
         v = process.velocity(xt, denoiser(xt, t).mean, t)
+        if isinstance(t, float) and isinstance(s, float):
+            return torch.add(xt, v, alpha=s - t), memory
         return xt + expand(s - t, xt) * v, memory

@@ -1,0 +1,172 @@
+"""The pages run: every Python block of the documents and every script of the gallery, held to what it claims."""
+
+import importlib.util
+import re
+import runpy
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sfumato as sf
+from sfumato import recipes
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_blocks(page: str) -> dict[str, Any]:
+    """Runs the Python blocks of a page one after the other, in one namespace, and returns it."""
+    names: dict[str, Any] = {"__name__": "page"}
+    text = (ROOT / page).read_text("utf-8")
+    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    assert blocks, f"{page} has no example"
+    for block in blocks:
+        line = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block.group(1), page, "exec", dont_inherit=True), names)
+    return names
+
+
+def shares(x: torch.Tensor) -> float:
+    """Share of the left component of the README's world; the components are six standard deviations apart."""
+    return float((x[:, 0] < 0).double().mean())
+
+
+def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    page = run_blocks("README.md")
+    world, posterior, x = page["world"], page["posterior"], page["x"]
+    assert (ROOT / "README.md").read_text("utf-8").count("```python") == 5
+    assert abs(shares(x) - 0.7) < 4 * (0.7 * 0.3 / 1000) ** 0.5
+    assert torch.allclose(page["together"][3:4], page["alone"], atol=1e-4)
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 31  # the example prints each state of two runs of 30 steps
+    std = posterior.cov.diagonal().sqrt()
+    assert ((page["answers"].mean(0) - posterior.mean).abs() < 4 * std / 1000**0.5).all()
+    assert ((page["answers"].std(0) / std - 1).abs() < 0.1).all()
+    for t, limit in ((0.05, 0.1), (0.15, 0.25)):  # trained for a second, mostly at low levels
+        xt = page["process"].marginal(page["Points"].points, t).sample(sf.Noise(0))
+        expected, learned = (page[name](xt, t).mean for name in ("denoiser", "trained"))
+        assert (learned - expected).norm() < limit * (expected - world.mean).norm()
+    assert abs(shares(page["generated"]) - 0.7) < 0.15
+    exact = world.marginal(page["process"], 1e-3).log_prob(x[:10])
+    assert torch.allclose(page["log_p"], exact, atol=0.05)
+
+
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/formalism.md"])
+def test_pages(page: str) -> None:
+    names = run_blocks(page)
+    if page == "docs/index.md":
+        assert names["x"].shape == (4, 3, 8, 8)
+        assert abs(float(names["x"].std()) - 0.5) < 4 * 0.5 / (2 * 768) ** 0.5
+
+
+def test_contributing() -> None:
+    names = run_blocks("CONTRIBUTING.md")
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_contributing_shows_a_test_that_bites() -> None:
+    """With the slope taken at the wrong time the worked example is of first order, and its test says so."""
+    names = run_blocks("CONTRIBUTING.md")
+    names["Midpoint"].step = lambda self, denoiser, xt, t, s, memory, noise: (
+        xt + (s - t) * denoiser.process.velocity(xt, denoiser(xt, t).mean, t),
+        memory,
+    )
+    with pytest.raises(AssertionError):
+        names["test_midpoint_is_second_order"]()
+
+
+def run_script(name: str, figure: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setattr(sys, "argv", [name, str(figure)])
+    names = runpy.run_path(str(ROOT / "gallery" / name))
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    assert figure.exists() == drawn
+    assert (str(figure) if drawn else "sfumato[plot]") in capsys.readouterr().out
+    return names
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    return lambda name: run_script(name, tmp_path / "figures" / "figure.png", monkeypatch, capsys)
+
+
+def test_gallery_process(script: Any) -> None:
+    names = script("01_process.py")
+    weights = names["world"].weights
+    # The flow through 40 steps errs by less than the sampling does: 4 standard errors of a share of 20,000.
+    assert (names["shares"] - weights).abs().max() < 0.01 + 4 * 0.5 / 20_000**0.5
+    assert len(names["paths"]) == 41
+
+
+@pytest.mark.slow
+def test_gallery_samplers(script: Any) -> None:
+    errors = script("02_samplers.py")["errors"]
+    for row in errors.values():
+        assert all(b < a for a, b in pairwise(row))
+    multistep = errors["DPM-Solver++ 2M", "log_snr"]
+    assert multistep[-1] < 0.2 * errors["DPM-Solver++ 2M", "uniform"][-1]
+    assert multistep[-1] < 0.1 * errors["DDIM", "log_snr"][-1]
+
+
+def test_gallery_posterior(script: Any) -> None:
+    names = script("03_posterior.py")
+    assert names["mean_error"] < 5 / 4000**0.5
+    assert names["std_error"] < 0.05
+    assert abs(names["coverage"] - 0.9) < 0.01
+    assert names["prior_spread"] < 0.5
+
+
+@pytest.mark.slow
+def test_gallery_likelihood(script: Any) -> None:
+    names = script("04_likelihood.py")
+    errors, estimates = names["errors"], names["estimates"]
+    # What is left is the prior's: |mean of x_1| |x_1|, a few thousandths.
+    assert errors[10] > errors[20] > errors[40] and errors[80] < 5 * names["gap"][1]
+    assert estimates[16] < 0.5 * estimates[1]
+
+
+def test_gallery_is_tested() -> None:
+    text = Path(__file__).read_text("utf-8")
+    for path in (ROOT / "gallery").glob("*.py"):
+        assert f'script("{path.name}")' in text
+        assert path.read_text("utf-8").count("# %%") >= 3
+
+
+def tool(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+
+
+@pytest.mark.skipif(not hasattr(recipes, "catalogue"), reason="the catalogue is not here yet")
+def test_table_of_methods_is_fresh() -> None:
+    text = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    assert text == tool("methods_table")["table"](), "docs/methods.md is stale: run make docs"
+    keys = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (?:works|partly|not yet) \|$", text, re.MULTILINE)
+    assert {entry.key for entry in recipes.catalogue()} <= set(keys)
+
+
+@pytest.mark.skipif(not hasattr(recipes, "catalogue"), reason="the catalogue is not here yet")
+def test_table_says_works_only_where_a_test_names_the_method() -> None:
+    files = tool("methods_table")["_files"]
+    named = {"tests/samplers/test_ddim.py": "", "tests/other.py": "DDIM() DDIM() 'ddim'"}
+    assert files("ddim", "sfumato.samplers.ddim", named) == (
+        "src/sfumato/samplers/ddim.py",
+        "tests/samplers/test_ddim.py",
+    )
+    assert files("ddim", "sfumato.samplers.ddim", {"tests/other.py": "x = DDIM(eta=1.0)"})[1] == "tests/other.py"
+    assert files("edm", "sfumato.recipes.edm", {"tests/other.py": 'load("edm")'})[1] == "tests/other.py"
+    assert files("ddim", "sfumato.samplers.ddim", {"tests/other.py": "MyDDIM() ddim 'ddims'"})[1] == ""
+    assert files("ddim", None, named) == ("", "")
+
+
+@pytest.mark.slow
+def test_picture_is_drawn() -> None:
+    names = tool("teaser")
+    forward, reverse = names["rows"]()
+    data, generated = forward[1][0], reverse[1][-1 - (len(names["SHOWN"]) - 1)]
+    assert float((data.std(0) - generated.std(0)).abs().max()) < 0.05
+    assert names["draw"]().size[0] > 600
