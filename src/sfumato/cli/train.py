@@ -176,6 +176,7 @@ def _begin(data: Path, recipe: str, asked: dict[str, Any], fields: dict[str, str
     count = asked.get("batch", min(len(source), 64 if math.prod(source.event) <= 4096 else 16))
     plan |= {
         "items": len(source),
+        "shape": list(source.event),
         "steps": asked.get("steps", min(max(100 * len(source) // count, 2000), 50_000)),
         "batch": count,
         "rate": asked.get("rate", 1e-3),
@@ -183,12 +184,12 @@ def _begin(data: Path, recipe: str, asked: dict[str, Any], fields: dict[str, str
     }
     sizes = list(source.event[1:])
     anywhere = not getattr(whole, "attention", ()) and len(sizes) == 2
-    config = {
+    config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
         "codec": {"kind": "affine", **dataclasses.asdict(source.codec)},
         "event": [source.event[0], *([None] * len(sizes) if anywhere else sizes)],
-        "size": sizes,
+        **({"size": sizes} if anywhere else {}),  # of what is sampled, unless another is asked for
         "names": list(source.names),
         "training": plan,
     }
@@ -210,8 +211,7 @@ def _again(
     config["training"]["steps"] = asked.get("steps", config["training"]["steps"])
     source = _open(data, config["training"], {})
     found = {"items": len(source), "shape": list(source.event), "names": list(source.names)}
-    want = {"items": saved["training"]["items"], "names": saved["names"]}
-    want["shape"] = [saved["event"][0], *saved["size"]]
+    want = {"items": saved["training"]["items"], "shape": saved["training"]["shape"], "names": saved["names"]}
     if lines := differences(want, found):
         raise ValueError(f"{data} is not what {out} was trained on ({', '.join(lines)}).")
     return config, source
@@ -230,7 +230,7 @@ def _settings(out: Path, resume: bool) -> dict[str, Any] | None:
         raise FileNotFoundError(f"there is no run in {out}: leave --resume out to begin one.")
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        _ = config["fields"], config["names"], config["size"], config["training"]["steps"]
+        _ = config["fields"], config["names"], config["training"]["shape"], config["training"]["steps"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, or no run of `sfumato train` ({error}).") from None
     return config
