@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from sfumato.operators import Identity, Linear, Measurement
 
 TV_DENOISE = 0.7  # weight of total variation over sigma, for y = x_0 + n
-TV_RESTORE = 0.05  # the same, through another operator
+TV_RESTORE = 0.08  # the same, through another operator
 NLM = 0.6  # cut-off distance of non-local means over sigma
-WIENER = 0.1  # standard deviation of the signal around its mean
+WIENER = 0.08  # standard deviation of the signal around its mean
 LUCY = 30  # iterations of Richardson and Lucy
 
 
