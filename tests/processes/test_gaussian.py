@@ -300,6 +300,28 @@ def test_the_base_class_needs_alpha_and_sigma_only() -> None:
     assert Rectified().log_snr(1.0) == -math.inf
 
 
+class Drifting(Gaussian):
+    """x_0 + 3 t like + 2 t eps: a constant alpha and a shift, nothing overridden."""
+
+    def alpha(self, t: Time) -> Coefficient:
+        return torch.ones_like(t) if isinstance(t, torch.Tensor) else 1.0
+
+    def sigma(self, t: Time) -> Coefficient:
+        return 2.0 * t
+
+    def shift(self, t: Time, like: torch.Tensor) -> torch.Tensor:
+        return expand(3.0 * t, like) * torch.ones_like(like)
+
+
+def test_the_base_class_carries_a_shift_and_a_constant() -> None:
+    process = Drifting()
+    close(process.prior(XT).mean, 3.0)
+    close(process.prior(XT).std, 2.0)
+    assert process.rates(0.3) == (0.0, 2.0)
+    t = tensor(0.3, 0.4)
+    close(torch.stack(process.rates(t)), tensor(0.0, 2.0).reshape(2, 1))
+
+
 @pytest.mark.parametrize("process", [LinearBeta(), Table.linear()], ids=["LinearBeta", "Table"])
 def test_variance_preserving_priors_are_standard(process: Gaussian) -> None:
     """The papers start from N(0, I); what that neglects is alpha(1)^2 of the data, below 1e-4."""

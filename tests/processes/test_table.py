@@ -32,6 +32,7 @@ def test_the_table_of_latent_diffusion() -> None:
 
 
 def test_the_cosine_table_follows_the_cosine_until_it_clips() -> None:
+    assert Table.cosine().steps == 1000
     table, smooth = Table.cosine(100), Cosine()
     for n in (1, 37, 98, 99):
         close(table.alpha_bars[n - 1], smooth.alpha(n / 100) ** 2)

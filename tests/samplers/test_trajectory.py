@@ -22,6 +22,7 @@ class Diary(Sampler):
     """Moves nothing; its memory is the list of what it was asked."""
 
     def init(self, denoiser: Denoiser, xt: Tensor) -> Any:
+        assert denoiser.process is not None and xt.shape == (2, 3)
         return ("init",)
 
     def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
