@@ -6,11 +6,11 @@ With radius R, the spread that the data are taken to have, let theta = atan2(sig
     dz / d theta = F,      F = (cos(theta) z - D / R) / sin(theta).
 
 For data N(0, R^2) F is zero: what is left to integrate is how the data differ from a normal law. It stays bounded and
-smooth at both ends, where steps in log SNR are infinite and fall back to first order: F tends to -E[x_0] / R as alpha ->
-0, and to 0 as sigma -> 0. So no step is special, and ordinary Adams polynomials in theta serve throughout.
+smooth at both ends, where steps in log SNR are infinite and fall back to first order: F tends to -E[x_0] / R where
+alpha -> 0, and to 0 where sigma -> 0. No step is special, and ordinary Adams polynomials in theta serve throughout.
 
-Source: the angle and F are the TrigFlow form of EDM (Karras et al. 2022, 2206.00364; Lu & Song 2025, 2410.11081, section
-3.1); the corrector that reuses the predictor's call is that of UniPC (Zhao et al. 2023, 2302.04867).
+Source: the angle and F are the TrigFlow form of EDM (Karras et al. 2022, 2206.00364; Lu & Song 2025, 2410.11081,
+section 3.1); the corrector that reuses the predictor's call is that of UniPC (Zhao et al. 2023, 2302.04867).
 """
 
 from __future__ import annotations
@@ -36,15 +36,20 @@ class Arc(Sampler):
     after the last step is predicted. One step from t to sigma(s) = 0 with no memory is not D, as DDIM's is: it is
     exact on N(0, R^2). Use it with `grids.arc`. Times are shared by the batch: floats.
 
-    Memory: ((theta, F) of the last calls, newest first; corrected z at the newest).
+    A step over which theta falls below 1 / guard of itself is not corrected: in directions where the data are narrower
+    than sigma, F is z / tan(theta), and an error e of the prediction comes back as about e (1 - theta_t / theta_s) / 2.
+
+    Memory: ((theta, F) of the last calls, newest first; corrected z at the newest; z predicted from it).
 
     Args:
         order: p, the number of slopes that predict; 1 to 4.
         radius: R, near the standard deviation of the data or above it; model space is of the order of one.
+        guard: largest theta_t / theta_s of a corrected step.
     """
 
     order: int = 3
     radius: float = 1.0
+    guard: float = 2.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 4 or self.radius <= 0.0:
@@ -61,10 +66,13 @@ class Arc(Sampler):
         F = (z * math.cos(a)).sub(denoiser(xt, t).mean, alpha=1.0 / self.radius) / math.sin(a)
         known = ((a, F),)
         if memory is not None:
-            past, z = memory
-            z = _adams(z, past[0][0], a, (*past, *known))
+            past, before, predicted = memory
+            if past[0][0] <= self.guard * a:
+                # As a difference, so that what was done to x_t since the prediction (a corrector, a projection) stays.
+                z = z + (_adams(before, past[0][0], a, (*past, *known)) - predicted)
             known = (*known, *past[: self.order - 1])
-        return _adams(z, a, b, known) * end + process.shift(s, xt), (known, z)
+        ahead = _adams(z, a, b, known)
+        return ahead * end + process.shift(s, xt), (known, z, ahead)
 
     def _polar(self, process: Gaussian, t: float) -> tuple[float, float]:
         sigma, alpha = process._level(t), self.radius * process.alpha(t)

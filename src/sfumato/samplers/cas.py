@@ -45,12 +45,9 @@ class CAS(Sampler):
         kept = (1.0 - self.size) * math.exp(0.5 * (process.log_snr(s) - process.log_snr(t)))
         if abs(kept) > 1.0 + 1e-12:
             raise ValueError(
-                f"CAS with size {self.size} cannot reach the level of t = {s} from {t}: the drift leaves {abs(kept):.4g} "
-                "of its noise. Take a larger size or a finer grid."
+                f"CAS with size {self.size} cannot reach the level of t = {s} from {t}: the drift "
+                f"leaves {abs(kept):.4g} of its noise. Take a larger size or a finer grid."
             )
         b = math.sqrt(max(1.0 - kept * kept, 0.0))
         eps = kept * process.eps(xt, D, t) + b * noise.normal(xt)
         return law.mean + expand(process.sigma(s), xt) * eps, memory
-
-
-Recipe = CAS

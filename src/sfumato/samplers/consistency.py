@@ -15,7 +15,7 @@ from sfumato.samplers.base import Sampler
 
 @dataclass(frozen=True)
 class Consistency(Sampler):
-    """x_s ~ q(x_s | x_0 = f(x_t, t)): the function's guess of the clean end, noised to the next level; no other sampler.
+    """x_s ~ q(x_s | x_0 = f(x_t, t)): the function's guess of the clean end, noised to the next level.
 
     The denoiser is a consistency function: its mean is the state at t = 0 of the flow through x_t, not E[x_0 | x_t].
     Where sigma(0) > 0 its values carry that noise already, so that only the rest, from time 0 to s, is added. The step

@@ -1,8 +1,8 @@
 """DPM-Solver++: exponential integrators with D as the unknown (Lu et al. 2022, 2211.01095).
 
 Multistep: `DPMpp2M`, `DPMpp3M`, one call a step, and with `eta` > 0 their SDE forms. Single step: `DPMpp2S`, `DPMpp3S`,
-two and three calls, no memory. The derivation is in `exponential`. In all of them a step to sigma = 0 or from alpha = 0,
-where the step in half log SNR is infinite, is first order. Times are shared by the batch: floats.
+two and three calls, no memory. The derivation is in `exponential`. In all a step to sigma = 0 or from alpha = 0, where
+the step in half log SNR is infinite, is first order. Times are shared by the batch: floats.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DPMpp2M(Sampler):
         x_s = e^{-eta h} (sigma_s / sigma_t) x_t + alpha_s (1 - e^{-(1 + eta) h}) (D + w (D - D_last))
               + sigma_s sqrt(1 - e^{-2 eta h}) z,      w = h / (2 h_last),
 
-    h the step in log(alpha / sigma), the paper's lambda (half of this library's log SNR). The first step is first order.
+    h the step in log(alpha / sigma), the paper's lambda (half of this library's log SNR). The first is of first order.
     `w` is held to 1 (ours): a step twice as long as the one before has w = 1, and beyond that extrapolation does harm.
 
     Memory: (last D, last h).

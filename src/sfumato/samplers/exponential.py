@@ -9,8 +9,8 @@ Where D is a polynomial in r this needs the moments int_0^1 e^{-k (1 - r)} r^j d
 gives ordinary Adams weights. A constant D gives DDIM, so every method is the DDIM step with a weighted mean of known
 estimates in the place of D: `blend` makes it and `process.reverse` takes the step, for any alpha, sigma, shift, scale.
 
-The reverse SDE with `eta` times its noise (0: the flow, 1: the reverse SDE) has k = (1 + eta) h in that mean and noise of
-variance sigma_s^2 (1 - e^{-2 eta h}), which `share` turns into the eta of `process.reverse`.
+The reverse SDE with `eta` times its noise (0: the flow, 1: the reverse SDE) has k = (1 + eta) h in that mean, and noise
+of variance sigma_s^2 (1 - e^{-2 eta h}), which `share` turns into the eta of `process.reverse`.
 
 Source: Lu et al. 2022 (2211.01095) eq. 8; Hochbruck & Ostermann 2010, Acta Numerica, for phi.
 """

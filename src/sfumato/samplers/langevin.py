@@ -58,8 +58,9 @@ class Langevin(Sampler):
 class SNRLangevin(Sampler):
     """`moves` moves at the level of s with e = 2 (snr |z| / |score|)^2, a ratio of the noise's norm to the score's.
 
-    Norms are per sample; the paper's code averages them over the batch, so that samples depend on each other. Its factor
-    alpha_n = 1 - beta_n for VP tables, within 2 % of 1, is left out (ours). On N(0, v) it settles near v (1 + snr^2).
+    Norms are per sample; the paper's code averages them over the batch, so that samples depend on each other. Its
+    factor alpha_n = 1 - beta_n for VP tables, within 2 % of 1, is left out (ours). On N(0, v) it settles near
+    v (1 + snr^2).
 
     Args:
         snr: r; 0.16 for CIFAR-10 under VE.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -29,7 +30,7 @@ def simulate(
 
     Times may rise or fall; a diffusion of 0.0 draws no noise.
     """
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         move, spread = drift(x, t) * (s - t), diffusion(x, t)
         x = x + move
         if isinstance(spread, Tensor) or spread != 0.0:

@@ -31,7 +31,7 @@ class UniPC(Sampler):
     The state after the last step is predicted, not corrected. Long steps, and steps to sigma = 0 or from alpha = 0, are
     guarded as in `DPMpp3M`, and are not corrected. Times are shared by the batch: floats.
 
-    Memory: (known (half log SNR, D) newest first, corrected x_t, t).
+    Memory: (known (half log SNR, D) newest first, corrected x_t, t, predicted x_s).
 
     Args:
         order: p, from 1 on; 3 for unconditional models, 2 for guided ones.
@@ -55,17 +55,19 @@ class UniPC(Sampler):
         D, here = denoiser(xt, t).mean, 0.5 * process.log_snr(t)
         past = None
         if memory is not None:
-            past, before, earlier = memory
+            past, before, earlier, predicted = memory
             h = exponential.step_size(process, earlier, t)
             if math.isfinite(h) and h > 0.0:
                 nodes, values = reach(past, h, self.order)
                 target = self._mean(h, [*nodes, 1.0], [*values, D], shortcut=len(nodes) == 1)
-                xt = process.reverse(Estimate(target), before, earlier, t, 0.0).mean
+                # As a difference, so that what was done to x_t since the prediction (a corrector, a projection) stays.
+                xt = xt + (process.reverse(Estimate(target), before, earlier, t, 0.0).mean - predicted)
         known = remembered(past, here, D)[: self.order]
         h = exponential.step_size(process, t, s)
         nodes, values = reach(known, h, self.order)
         target = self._mean(h, nodes, values, shortcut=len(nodes) == 2)
-        return process.reverse(Estimate(target), xt, t, s, 0.0).mean, (known, xt, t)
+        xs = process.reverse(Estimate(target), xt, t, s, 0.0).mean
+        return xs, (known, xt, t, xs)
 
     def _mean(self, h: float, nodes: list[float], values: list[Tensor], *, shortcut: bool) -> Tensor:
         if len(nodes) == 1:
