@@ -29,17 +29,15 @@ def test_one_step_is_exact_on_a_normal_law_of_its_radius(process: Any) -> None:
     torch.testing.assert_close(out, x * ratio[0] / ratio[1], rtol=1e-12, atol=1e-12)
 
 
-def test_narrow_data_are_followed_without_error() -> None:
-    """A point at 0: F is z / tan(theta) with z = sin(theta) z_1, so constant up to cos(theta): small steps of first order
-    reach 0 exactly in angle, and the guard keeps the corrector from swinging about it."""
+def test_the_guard_keeps_narrow_data_from_swinging() -> None:
+    """A point at 0 is where all paths end; in five long steps the corrector, unguarded, throws them past it."""
     world = GaussianWorld(torch.zeros(1, dtype=torch.float64), torch.full((1, 1), 1e-8, dtype=torch.float64))
-    x = torch.full((1, 1), 1.0, dtype=torch.float64)
-    D = world.denoiser(Rectified())
+    x, D = torch.ones(1, 1, dtype=torch.float64), world.denoiser(Rectified())
     guarded, free = (
-        sample(D, Arc(guard=g), x1=x, times=grids.arc(Rectified(), 5, low=1e-9), noise=Noise(0)).abs().item()
+        sample(D, Arc(guard=g), x1=x, times=grids.arc(Rectified(), 5), noise=Noise(0)).abs().item()
         for g in (2.0, math.inf)
     )
-    assert guarded < 0.1 < 0.5 < free
+    assert guarded < 0.25 * free
 
 
 def test_the_guard_is_a_ratio_of_angles() -> None:
@@ -70,7 +68,9 @@ def test_memory_holds_order_points() -> None:
         x = torch.ones(1, 1, dtype=torch.float64)
         for t, s in ((0.9, 0.8), (0.8, 0.7), (0.7, 0.6), (0.6, 0.5), (0.5, 0.4)):
             x, memory = Arc(order).step(D, x, t, s, memory, Noise(0))
-        assert [round(process.time_of(-2 * math.log(math.tan(a))), 6) for a, _ in memory[0]] == [0.5, 0.6, 0.7, 0.8][:order]
+        assert [round(process.time_of(-2 * math.log(math.tan(a))), 6) for a, _ in memory[0]] == [0.5, 0.6, 0.7, 0.8][
+            :order
+        ]
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
@@ -115,12 +115,16 @@ def test_grid_between_other_ends() -> None:
 def ring(d: int) -> MixtureWorld:
     if d == 2:
         turn = torch.arange(8, dtype=torch.float64) * math.pi / 4
-        return MixtureWorld(turn * 0 + 1, torch.stack([turn.cos(), turn.sin()], 1), 0.01 * torch.eye(2).double().repeat(8, 1, 1))
+        return MixtureWorld(
+            turn * 0 + 1, torch.stack([turn.cos(), turn.sin()], 1), 0.01 * torch.eye(2).double().repeat(8, 1, 1)
+        )
     means = 0.25 * Noise(0).normal(torch.zeros(8, d, dtype=torch.float64))
     return MixtureWorld(torch.ones(8, dtype=torch.float64), means, 0.126**2 * torch.eye(d).double().repeat(8, 1, 1))
 
 
-@pytest.mark.parametrize(("d", "targets"), [(2, {5: 0.134, 10: 0.046, 20: 0.016}), (64, {5: 0.485, 10: 0.298, 20: 0.15})])
+@pytest.mark.parametrize(
+    ("d", "targets"), [(2, {5: 0.134, 10: 0.046, 20: 0.016}), (64, {5: 0.485, 10: 0.298, 20: 0.15})]
+)
 def test_default_is_better_than_the_best_peer(d: int, targets: dict[int, float]) -> None:
     """RMS distance to the end of the exact flow, against the best figures measured for other libraries, by calls."""
     process, world = LinearBeta(), ring(d)
