@@ -1,9 +1,10 @@
-"""The exponential core, and the samplers made of it: exactness on polynomials in half log SNR, orders, the SDE forms."""
+"""The exponential core and the samplers made of it: exactness on polynomials in half log SNR, orders, SDE forms."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -121,13 +122,14 @@ def test_polynomials_are_integrated_exactly(sampler: Sampler, degree: int, warm:
     """From the step on that has a full history; the step is uneven on purpose."""
     process = LinearBeta()
     coefficients = (0.3, -0.5, 0.2, 0.1)[: degree + 1]
-    D, times = Polynomial(process, coefficients), (0.9, 0.8, 0.73, 0.6, 0.45, 0.3)
+    D = Polynomial(process, coefficients)
+    times = (0.9, 0.8, 0.73, 0.6, 0.45, 0.3)
     states = [step.x for step in trajectory(D, sampler, rows((1.0,)), times, Noise(0))]
     # A predictor's step is exact from the state it starts at; that of a UniPC step is the corrected one, so compare with
     # the whole solution where the correction is exact too, else step by step.
     if isinstance(sampler, UniPC):
         memory, x = sampler.init(D, rows((1.0,))), rows((1.0,))
-        for i, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+        for i, (t, s) in enumerate(pairwise(times)):
             x, memory = sampler.step(D, x, t, s, memory, Noise(0))
             if i >= warm:
                 torch.testing.assert_close(x, D.solution(memory[1], t, s), rtol=1e-12, atol=1e-12)
@@ -142,7 +144,7 @@ def test_the_corrector_is_exact_one_degree_higher(order: int, degree: int) -> No
     process, sampler = LinearBeta(), UniPC(order)
     D, times = Polynomial(process, (0.3, -0.5, 0.2, 0.1)[: degree + 1]), (0.9, 0.8, 0.73, 0.6, 0.45, 0.3)
     memory, x, before = None, rows((1.0,)), None
-    for i, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+    for i, (t, s) in enumerate(pairwise(times)):
         x, memory = sampler.step(D, x, t, s, memory, Noise(0))
         if i > order:
             torch.testing.assert_close(memory[1], D.solution(before, times[i - 1], t), rtol=1e-12, atol=1e-12)
@@ -159,7 +161,7 @@ def test_shortcuts_of_unipc() -> None:
     for variant in ("bh1", "bh2"):
         memory: Any = None
         x = rows((1.0,))
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in pairwise(times):
             x, memory = UniPC(2, variant).step(D, x, t, s, memory, Noise(0))
         corrected = memory[1]
         ends[variant] = x - process.sigma(0.5) / process.sigma(0.7) * corrected
@@ -340,6 +342,8 @@ def test_calls(sampler: Sampler, calls: int) -> None:
 def test_anchors_and_scales_change_nothing(sampler: Sampler) -> None:
     """With shift (1 - alpha) m and scale k, the state is that of v = (x_0 - m) / k, scaled and moved."""
     inner, m, k = LinearBeta(), rows((0.4, -0.9)), rows((2.0, 0.5))
+    if isinstance(sampler, Arc):  # which takes the data to lie about 0, not about the anchor
+        m = torch.zeros_like(m)
     process = Anchored(inner, anchor=m, scale=k)
     base = mixture()
     moved = MixtureWorld(base.weights, base.means * k + m, base.covs * k[:, :, None] * k[:, None, :])
@@ -348,6 +352,14 @@ def test_anchors_and_scales_change_nothing(sampler: Sampler) -> None:
     # x_0 = k v + m gives alpha x_0 + (1 - alpha) m + k sigma eps = k (alpha v + sigma eps) + m at every time.
     out = sample(moved.denoiser(process), sampler, x1=u * k + m, times=times, noise=Noise(0))
     torch.testing.assert_close(out, plain * k + m, rtol=1e-10, atol=1e-10)
+
+
+def test_arc_follows_a_shift() -> None:
+    process = Anchored(LinearBeta(), anchor=rows((0.4, -0.9)))
+    world = GaussianWorld(rows((0.1, 0.3))[0], rows((0.3, 0.1), (0.1, 0.2)))
+    x, times = rows((1.0, -0.5)), grids.default(process, 60, start=0.95, end=0.05)
+    out = sample(world.denoiser(process), Arc(), x1=x, times=times, noise=Noise(0))
+    torch.testing.assert_close(out, world.flow(x, 0.95, 0.05, process), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", [UniPC(2), Arc(2)], ids=repr)
