@@ -125,8 +125,7 @@ def test_polynomials_are_integrated_exactly(sampler: Sampler, degree: int, warm:
     D = Polynomial(process, coefficients)
     times = (0.9, 0.8, 0.73, 0.6, 0.45, 0.3)
     states = [step.x for step in trajectory(D, sampler, rows((1.0,)), times, Noise(0))]
-    # A predictor's step is exact from the state it starts at; that of a UniPC step is the corrected one, so compare with
-    # the whole solution where the correction is exact too, else step by step.
+    # A predictor's step is exact from the state it starts at; for a UniPC step that is the corrected one.
     if isinstance(sampler, UniPC):
         memory, x = sampler.init(D, rows((1.0,))), rows((1.0,))
         for i, (t, s) in enumerate(pairwise(times)):
