@@ -22,7 +22,7 @@ from torch import Tensor
 from sfumato import GaussianWorld, MixtureWorld, Noise, grids, processes, sample, samplers
 
 CALLS = (4, 5, 6, 8, 10, 15, 20, 32, 50, 64, 128, 256)
-# The best of the other libraries at these calls (DPM-Solver++ 2M on a log-SNR grid), by dimension, on worlds like these.
+# The best of other libraries at these calls (DPM-Solver++ 2M on a log-SNR grid), by dimension, on worlds like these.
 PEERS = {2: {5: 0.134, 10: 0.046, 20: 0.016, 50: 0.0038}, 64: {5: 0.485, 10: 0.298, 20: 0.150, 50: 0.0054}}
 PROCESSES = {
     "LinearBeta": processes.LinearBeta(),

@@ -2,8 +2,8 @@
 
 `tests/data/diffusers_samplers.npz` holds a start, the noise of DDPM's steps, the levels and the ends of 20 steps over
 the linear table of 1000 levels, "trailing" spacing, with the exact denoiser of a mixture of two isotropic normals. Its
-tables are float32, hence the tolerance. Known differences: its 3M is the published form, without the factor 2; its UniPC
-extrapolates over a last step of any length, where ours is guarded, so that 19 steps of it are compared.
+tables are float32, hence the tolerance. Known differences: its 3M is the published form, without the factor 2; its
+UniPC extrapolates over a last step of any length, where ours is guarded, so that 19 steps of it are compared.
 """
 
 from __future__ import annotations

@@ -71,8 +71,11 @@ def test_predictors_are_first_order(sampler: Sampler) -> None:
 
 
 def test_errors_of_the_predictors() -> None:
-    """On a table with beta_n = beta(n / N) / N: the recursion V <- A^2 V + b^2 of each, done by hand; 1.4e-3 for reverse
-    diffusion at N = 1000. Euler-Maruyama with the marginals of the SDE: 1 + beta / 2 - beta / S on x, S the variance."""
+    """The recursion V <- A^2 V + b^2 of each, done by hand, at N = 1000.
+
+    Reverse diffusion on the table beta_n = beta(n / N) / N: 1.4e-3. Euler-Maruyama with the marginals of the SDE:
+    1 + beta / 2 - beta / S on x, S the variance of x_t.
+    """
     N, v = 1000, 0.25
     betas = [(0.1 + 19.9 * n / N) / N for n in range(1, N + 1)]
     process = Table.from_betas(betas)
