@@ -1,22 +1,43 @@
 """Samplers: ways from noise to data."""
 
 from sfumato.samplers.ancestral import Ancestral
+from sfumato.samplers.arc import Arc
 from sfumato.samplers.base import Sampler, Step, Times, blank, sample, trajectory
+from sfumato.samplers.cas import CAS
+from sfumato.samplers.compose import Blend, Chain
+from sfumato.samplers.consistency import Consistency
 from sfumato.samplers.ddim import DDIM
-from sfumato.samplers.dpmpp import DPMpp2M
+from sfumato.samplers.dpmpp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from sfumato.samplers.euler import Euler
 from sfumato.samplers.heun import Heun
+from sfumato.samplers.langevin import Langevin, SNRLangevin
+from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
+from sfumato.samplers.unipc import UniPC
 
 __all__ = [
+    "CAS",
     "DDIM",
     "Ancestral",
+    "Arc",
+    "Blend",
+    "Chain",
+    "Consistency",
     "DPMpp2M",
+    "DPMpp2S",
+    "DPMpp3M",
+    "DPMpp3S",
     "Euler",
+    "EulerMaruyama",
     "Heun",
+    "Langevin",
+    "ReverseDiffusion",
+    "SNRLangevin",
     "Sampler",
     "Step",
     "Times",
+    "UniPC",
     "blank",
     "sample",
+    "simulate",
     "trajectory",
 ]
