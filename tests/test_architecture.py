@@ -35,7 +35,10 @@ ALLOWED = {
     "recipes": UPPER,
     "zoo": UPPER | {"recipes"},
     "engines": UPPER | {"recipes", "zoo"},
-    "cli": UPPER | {"recipes", "zoo", "engines"},
+    "baselines": UPPER,  # what a user would otherwise pick, to compare with
+    "demo": UPPER | {"recipes", "zoo", "baselines"},
+    "cli": UPPER | {"recipes", "zoo", "engines", "baselines", "demo"},
+    "__main__": {"cli"},
 }
 
 
