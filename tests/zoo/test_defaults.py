@@ -6,7 +6,7 @@ import torch
 import sfumato as sf
 from sfumato import recipes
 from sfumato.operators import Function, Identity, Mask, Matrix, Measurement
-from sfumato.samplers import DPMpp2M
+from sfumato.samplers import Arc
 from sfumato.zoo import defaults
 
 
@@ -58,8 +58,8 @@ def test_denoising_takes_one_call_for_the_mean_and_many_for_samples() -> None:
 
 def test_the_sampler_and_its_grid() -> None:
     process = sf.processes.LinearBeta()
-    assert defaults.sampler() == DPMpp2M()
-    assert defaults.times(process, 9) == sf.grids.log_snr(process, 9)
+    assert defaults.sampler() == Arc()
+    assert defaults.times(process, 9) == sf.grids.default(process, 9)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class Model:
 
         Args:
             cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
-            steps: of a grid uniform in log SNR.
+            steps: network calls, of the grid `defaults.times`.
             sampler: `defaults.sampler()` if not given.
             scale: of classifier-free guidance, 1: none; needs a condition.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
