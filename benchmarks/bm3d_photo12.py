@@ -9,11 +9,11 @@ The pictures and the noise are those of `photo.py`, clipped nowhere before and t
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 from pathlib import Path
 
-import bm3d
 import torch
 from tasks import noise_for
 from tqdm import tqdm
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the packages of photo12 are unpacked")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    bm3d = importlib.import_module("bm3d")  # here, and by name: no part of the project depends on it
     pictures = dict(photo12(args.root))
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for level in (15, 25, 50):

@@ -112,12 +112,14 @@ def labelled() -> Model:
 
 def test_conditions_are_one_label_or_one_for_each() -> None:
     guide = labelled()
-    assert torch.equal(guide.sample(3, cond=2, steps=2), torch.full((3, 1), 2.0))
-    assert torch.equal(guide.sample(3, cond=torch.tensor([2, 0, 1]), steps=2, batch=2)[:, 0], torch.tensor([2.0, 0, 1]))
-    assert torch.equal(guide.sample(1, steps=2), torch.full((1, 1), 10.0))
+    assert torch.equal(guide.sample(3, cond=2, steps=2, sampler=DDIM()), torch.full((3, 1), 2.0))
+    assert torch.equal(
+        guide.sample(3, cond=torch.tensor([2, 0, 1]), steps=2, sampler=DDIM(), batch=2)[:, 0], torch.tensor([2.0, 0, 1])
+    )
+    assert torch.equal(guide.sample(1, steps=2, sampler=DDIM()), torch.full((1, 1), 10.0))
     # Guidance extrapolates from the null, 10, through the label.
-    assert torch.allclose(guide.sample(1, cond=1, steps=2, scale=2.0), torch.tensor([[-8.0]]))
-    assert torch.allclose(guide.sample(1, cond=1, steps=2, scale=1.0), torch.tensor([[1.0]]))
+    assert torch.allclose(guide.sample(1, cond=1, steps=2, sampler=DDIM(), scale=2.0), torch.tensor([[-8.0]]))
+    assert torch.allclose(guide.sample(1, cond=1, steps=2, sampler=DDIM(), scale=1.0), torch.tensor([[1.0]]))
 
 
 def test_dict_conditions_are_cut_along_the_batch() -> None:
@@ -127,7 +129,7 @@ def test_dict_conditions_are_cut_along_the_batch() -> None:
 
     model = Model(Affine(), Dict(), {"event": [1]})
     values = torch.tensor([1.0, 2.0, 3.0])
-    assert torch.equal(model.sample(3, cond={"value": values}, steps=2, batch=2)[:, 0], values)
+    assert torch.equal(model.sample(3, cond={"value": values}, steps=2, sampler=DDIM(), batch=2)[:, 0], values)
 
 
 @pytest.mark.parametrize("cond", [3, -1, torch.tensor([0, 1]), torch.tensor([0.0]), torch.zeros(1, 1, dtype=torch.int)])
