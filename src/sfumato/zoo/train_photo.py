@@ -1,8 +1,9 @@
 """Trains the shipped `photo` model: `python -m sfumato.zoo.train_photo --root ROOT --run RUN`.
 
 ROOT holds the unpacked packages that `sfumato.data.photographs` names. The run continues from its last checkpoint, bit
-for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun. `sf.load(RUN).save(FOLDER, half=True)` makes a model of it. Levels are drawn a
-little lower and wider than EDM's, since restoration lives at low noise.
+for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun.
+`sf.load(RUN).save(FOLDER, half=True)` makes a model of it. Levels are drawn a little lower and wider than EDM's, since
+restoration lives at low noise.
 """
 
 from __future__ import annotations
