@@ -39,6 +39,10 @@ def _law(solver, denoiser, m, times=None, stop=None):
     cov = R @ R.T
     memory = solver.init(denoiser, rows, x)
     for t, s in list(pairwise(times))[:stop]:
+        if s > t:
+            up = denoiser.process.forward(x[1 : d + 1], t, s)
+            mean, cov = up.mean.diag() * mean, up.mean @ cov @ up.mean.T + up.std**2 * torch.eye(d)
+            continue
         out, _ = solver.step(denoiser, rows, x, t, s, memory, Given(z))
         q, P, R = out[0], (out[1 : d + 1] - out[0]).T, (out[d + 1 :] - out[0]).T
         mean, cov = P @ mean + q, P @ cov @ P.T + R @ R.T
@@ -53,6 +57,33 @@ def affine_law():
 @pytest.fixture
 def given():
     return Given
+
+
+@pytest.fixture
+def alone():
+    """Asserts that each row of a run is what a batch of that row alone gives."""
+
+    def check(solver, denoiser, m):
+        both = solver(denoiser, m, sf.Seeds(range(3, 3 + len(m))))
+        for i in range(len(m)):
+            one = sf.Measurement(m.operator, m.y[i : i + 1], m.sigma)
+            torch.testing.assert_close(both[i : i + 1], solver(denoiser, one, sf.Seeds([3 + i])), atol=1e-12, rtol=0)
+
+    return check
+
+
+@pytest.fixture
+def measured(world, matrix):
+    """Three noisy measurements of the correlated Gaussian."""
+    return sf.Measurement.simulate(matrix, world.sample(3, sf.Noise(5)), sigma=0.1, noise=sf.Noise(6))
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Two numbers of unit variance and correlation 0.8, the first of them seen as 1.3."""
+    world = sf.GaussianWorld(torch.zeros(2).double(), torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double())
+    y = torch.tensor([[1.3, 0.0]], dtype=torch.float64)
+    return world, sf.Measurement(sf.operators.Mask(torch.tensor([1.0, 0.0])), y, 0.0)
 
 
 @pytest.fixture(scope="session")

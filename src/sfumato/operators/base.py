@@ -30,6 +30,11 @@ class Operator(ABC):
         """The operator with other parameters: what blind solvers move along, their current value in `memory`."""
         raise TypeError(f"{type(self).__name__} has no parameters to estimate.")
 
+    @property
+    def parameters(self) -> Any:
+        """The parameters it has now, where a blind solver starts: at(parameters) is the operator itself."""
+        return self.at(None)
+
 
 class Linear(Operator):
     """A linear map. Adjoint by automatic differentiation, pseudo-inverse and `solve` by conjugate gradients, unless

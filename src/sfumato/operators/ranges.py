@@ -92,6 +92,10 @@ class Veil(Operator):
     def event(self, y: Tensor) -> tuple[int, ...]:
         return tuple(y.shape[1:])
 
+    @property
+    def parameters(self) -> tuple[float | Tensor, Tensor]:
+        return self.factor, self.veil
+
     def at(self, parameters: tuple[float | Tensor, Tensor]) -> Veil:
         """The operator with another (factor, veil); differentiable in both."""
         return Veil(*parameters)

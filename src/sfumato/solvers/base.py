@@ -33,10 +33,12 @@ class Solver(ABC):
 
     Attributes:
         needs: the least type of operator that the method can use.
+        warm: whether `start` knows the data, so that a grid may begin at any time.
     """
 
     steps: int = 100
     needs: ClassVar[type[Operator]] = Operator  # type: ignore[type-abstract]
+    warm: ClassVar[bool] = False
 
     def times(self, process: Gaussian) -> Times:
         """The grid of the run: uniform in log SNR unless the paper names one."""
@@ -86,7 +88,7 @@ class Solver(ABC):
         assert isinstance(process, Gaussian)
         grid = self.times(process) if times is None else times
         if x1 is None:
-            if isinstance(grid[0], float) and process.log_snr(grid[0]) > _DATA:
+            if not self.warm and isinstance(grid[0], float) and process.log_snr(grid[0]) > _DATA:
                 raise ValueError(
                     f"{type(self).__name__} would start at t = {grid[0]}, where the state is no longer pure noise: "
                     "give `x1`, or more steps, or `times` that begin nearer to 1."

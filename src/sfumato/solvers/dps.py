@@ -54,13 +54,18 @@ class DPS(Solver):
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        with torch.enable_grad():
-            xt = xt.detach().requires_grad_()
-            D = denoiser(xt, t).mean
-            norms = m.residual(D).reshape(len(m), -1).norm(dim=1)
-            (g,) = torch.autograd.grad(norms.sum(), xt)
-        xs = denoiser.process.reverse(Estimate(D.detach()), xt.detach(), t, s).sample(noise)
-        return torch.sub(xs, g, alpha=self.zeta), memory
+        return pulled(denoiser, m, xt, t, s, noise, self.zeta), memory
+
+
+def pulled(denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise, zeta: float) -> Tensor:
+    """The step of `DPS`, ancestral(x_t) - zeta grad_{x_t} |y - A D(x_t)|, (B, *event)."""
+    with torch.enable_grad():
+        xt = xt.detach().requires_grad_()
+        D = denoiser(xt, t).mean
+        norms = m.residual(D).reshape(len(m), -1).norm(dim=1)
+        (g,) = torch.autograd.grad(norms.sum(), xt)
+    xs = denoiser.process.reverse(Estimate(D.detach()), xt.detach(), t, s).sample(noise)
+    return torch.sub(xs, g, alpha=zeta)
 
 
 Recipe = DPS

@@ -1,0 +1,56 @@
+"""MCG: manifold constrained gradient (Chung et al. 2022, 2206.00941)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.denoisers import Denoiser
+from sfumato.noise import Noise
+from sfumato.operators import Linear, Measurement
+from sfumato.processes import Gaussian, Time
+from sfumato.samplers import Times
+from sfumato.solvers.base import Solver, indexed
+from sfumato.solvers.dps import pulled
+from sfumato.solvers.replacement import replaced
+
+
+@dataclass(frozen=True)
+class MCG(Solver):
+    """DPS's step, and then the projection: what was seen is replaced by y at the new level.
+
+    x' = ancestral(x_t) - zeta grad_{x_t} |y - A D(x_t)|,   x_s = (I - A^+ A) x' + A^+ A r,  r ~ q(x_s | A^+ y).
+
+    So the gradient acts in the null space alone. For noiseless y: the noise of a noisy one is imposed on the result. The
+    norm is per sample, and r is at the new level; the public code takes a norm over the batch and the level before the
+    step. The weight W of the paper is the identity here.
+
+    Args:
+        steps: network evaluations; the table's own steps, or uniform in t.
+        zeta: strength of the gradient of the norm, 1 in the public code of inpainting; 0 is the projection alone.
+
+    Source: Chung et al. 2022 (2206.00941) eq. 14 and 15 and algorithm 1; defaults of its public code.
+    """
+
+    steps: int = 1000
+    zeta: float = 1.0
+    needs = Linear
+
+    def times(self, process: Gaussian) -> Times:
+        return indexed(process, self.steps, "linspace")
+
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Tensor:
+        assert isinstance(m.operator, Linear)
+        return m.operator.pinv(m.y)
+
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        assert isinstance(m.operator, Linear)
+        xs = pulled(denoiser, m, xt, t, s, noise, self.zeta)
+        return replaced(denoiser.process, m.operator.project, memory, xs, s, noise), memory
+
+
+Recipe = MCG
