@@ -22,13 +22,13 @@ class GDP(Solver):
     """x_s = ancestral(x_t) - scale grad mse(y, A u), at u = D(x_t) or at u = x_t itself; A may be found on the way.
 
     The gradient is taken with respect to u and added to x_s as it stands: no pass back through the network, no factor
-    alpha_s. mse is the mean over the n numbers of y, on pictures in [0, 1] (a `span` of 2 divides it by 4): the pull of a
-    number is scale / (2 n) times its residual. So `scale` belongs to the size it was tuned for, 3 x 256 x 256; other
-    sizes need it in proportion to n.
+    alpha_s. mse is the mean over the n numbers of y, on pictures in [0, 1] (a `span` of 2 divides it by 4): the pull
+    of a number is scale / (2 n) times its residual. So `scale` belongs to the size it was tuned for, 3 x 256 x 256;
+    other sizes need it in proportion to n.
 
     Blind: the operator's `parameters`, one set per row, start where the operator says and go down the gradient of mse
-    at the same u, `updates` times a step; the last of these gradients moves x_s. They travel in `memory`. In y = f x + M
-    (`Veil`) f and the scale of x trade against each other: the prior alone decides.
+    at the same u, `updates` times a step; the last of these gradients moves x_s. They travel in `memory`. In
+    y = f x + M (`Veil`) f and the scale of x trade against each other: the prior alone decides.
 
     Args:
         steps: network evaluations.
@@ -37,7 +37,7 @@ class GDP(Solver):
         span: width of the range of y: 2 for [-1, 1], 1 for [0, 1].
         blind: estimate the operator's parameters too.
         updates: of the parameters in a step.
-        rate: step of an update.
+        rate: step of an update. 1 does not settle where M is one number for the whole picture (0.5 does).
 
     Source: Fei et al. 2023 (2304.01247) algorithms 1 and 2; scales, unit steps and gradients of its public code, with
     the small variance for the network's own, and without the losses on colour and exposure that it leaves out too.
@@ -106,7 +106,7 @@ class GDP(Solver):
 
 def _rows(parameter: float | Tensor, like: Tensor) -> Tensor:
     """A parameter that broadcasts to the state, with a row of its own for each sample."""
-    p = torch.as_tensor(parameter, dtype=like.dtype, device=like.device)
+    p: Tensor = torch.as_tensor(parameter, dtype=like.dtype, device=like.device)
     p = p.reshape((1,) * (like.ndim - p.ndim) + tuple(p.shape))
     return p.expand(len(like), *p.shape[1:]).clone()
 

@@ -23,9 +23,9 @@ class MCG(Solver):
 
     x' = ancestral(x_t) - zeta grad_{x_t} |y - A D(x_t)|,   x_s = (I - A^+ A) x' + A^+ A r,  r ~ q(x_s | A^+ y).
 
-    So the gradient acts in the null space alone. For noiseless y: the noise of a noisy one is imposed on the result. The
-    norm is per sample, and r is at the new level; the public code takes a norm over the batch and the level before the
-    step. The weight W of the paper is the identity here.
+    So the gradient acts in the null space alone. For noiseless y: the noise of a noisy one is imposed on the result.
+    The norm is per sample, and r is at the new level; the public code takes a norm over the batch and the level before
+    the step. The weight W of the paper is the identity here.
 
     Args:
         steps: network evaluations; the table's own steps, or uniform in t.
