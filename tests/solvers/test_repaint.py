@@ -155,3 +155,36 @@ def test_needs_a_linear_operator(world):
     bent = sf.Measurement(Function(lambda x: x.abs(), (3,)), torch.ones(2, 3).double(), 0.0)
     with pytest.raises(TypeError, match="RePaint needs a Linear operator"):
         RePaint()(world.denoiser(LinearBeta()), bent, sf.Noise(0))
+
+
+@pytest.mark.slow
+def test_pinned_instance(ddpm):
+    """Four modes in four dimensions, two numbers seen with noise 0.1, ten passes over every step: mean error 0.44 of the
+    posterior's spread, range variance 0, null variance 0.63 (median). An independent experiment of 40 measurements."""
+    i = torch.arange(4).double() + 0.5
+    Q = math.sqrt(0.5) * torch.cos(math.pi / 4 * i[:, None] * i)
+    e = 10.0 ** -torch.tensor([0.7, 1.1333, 1.5667, 2.0], dtype=torch.float64)
+    means = [[1.2, 0.6, -0.9, 0.3], [-1.0, 1.4, 0.2, -0.8], [0.4, -1.3, 1.1, 1.0], [-0.6, -0.4, -1.5, 0.7]]
+    world = sf.MixtureWorld(
+        torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64),
+        torch.tensor(means, dtype=torch.float64),
+        torch.stack([Q @ torch.diag(e.roll(k)) @ Q.T for k in range(4)]),
+    )
+    A, n = Mask(torch.tensor([1.0, 1.0, 0.0, 0.0])), 60
+    m = sf.Measurement.simulate(A, world.sample(n, sf.Noise(7)), sigma=0.1, noise=sf.Noise(8))
+    solver = RePaint(steps=100, jump=1, repeats=10)
+    x = solver(world.denoiser(ddpm), m.repeat(80), sf.Noise(1)).reshape(80, n, 4)
+    truth = [world.posterior(sf.Measurement(A, m.y[k : k + 1], 0.1)) for k in range(n)]
+    covs, exact = torch.stack([torch.cov(x[:, k].T) for k in range(n)]), torch.stack([p.cov for p in truth])
+    seen, hidden = (
+        covs.diagonal(dim1=1, dim2=2)[:, part].sum(1) / exact.diagonal(dim1=1, dim2=2)[:, part].sum(1)
+        for part in (slice(0, 2), slice(2, 4))
+    )
+    spread = exact.diagonal(dim1=1, dim2=2).sum(1).sqrt()
+    errors = (x.mean(0) - torch.stack([p.mean for p in truth])).norm(dim=1) / spread
+    assert float(seen.max()) < 1e-20
+    wide = math.sqrt(1 / 40 + 1 / n)
+    assert abs(float(errors.mean()) - 0.44) < 3 * float(errors.std()) * wide
+    # A median's error is 1.25 sd; the ratios have heavy tails, so sd is read from their quartiles.
+    low, high = (float(hidden.quantile(q)) for q in (0.25, 0.75))
+    assert abs(float(hidden.median()) - 0.63) < 3 * 1.25 * (high - low) / 1.35 * wide

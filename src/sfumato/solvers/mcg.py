@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.operators import Linear, Measurement
+from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
-from sfumato.solvers.base import Solver, indexed
+from sfumato.solvers.base import indexed
 from sfumato.solvers.dps import pulled
-from sfumato.solvers.replacement import replaced
+from sfumato.solvers.replacement import Replacement
 
 
 @dataclass(frozen=True)
-class MCG(Solver):
+class MCG(Replacement):
     """DPS's step, and then the projection: what was seen is replaced by y at the new level.
 
     x' = ancestral(x_t) - zeta grad_{x_t} |y - A D(x_t)|,   x_s = (I - A^+ A) x' + A^+ A r,  r ~ q(x_s | A^+ y).
@@ -36,21 +35,12 @@ class MCG(Solver):
 
     steps: int = 1000
     zeta: float = 1.0
-    needs = Linear
 
     def times(self, process: Gaussian) -> Times:
         return indexed(process, self.steps, "linspace")
 
-    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Tensor:
-        assert isinstance(m.operator, Linear)
-        return m.operator.pinv(m.y)
-
-    def step(
-        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        assert isinstance(m.operator, Linear)
-        xs = pulled(denoiser, m, xt, t, s, noise, self.zeta)
-        return replaced(denoiser.process, m.operator.project, memory, xs, s, noise), memory
+    def propose(self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise) -> Tensor:
+        return pulled(denoiser, m, xt, t, s, noise, self.zeta)
 
 
 Recipe = MCG

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.operators import Linear, Measurement
+from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
-from sfumato.solvers.base import Solver, indexed
-from sfumato.solvers.replacement import ancestral, replaced
+from sfumato.solvers.base import indexed
+from sfumato.solvers.replacement import Replacement, ancestral
 
 
 @dataclass(frozen=True)
-class RePaint(Solver):
+class RePaint(Replacement):
     """Ancestral steps, after each of which what was seen is replaced by y at the same level; then back up, and again.
 
     x_s = M (alpha_s y + sigma_s z) + (1 - M) ancestral(x_t); a move up draws q(x_t | x_s). Any linear operator has
@@ -37,7 +36,6 @@ class RePaint(Solver):
     steps: int = 250
     jump: int = 10
     repeats: int = 10
-    needs = Linear
 
     @classmethod
     def projection(cls, steps: int = 1000) -> RePaint:
@@ -47,16 +45,8 @@ class RePaint(Solver):
     def times(self, process: Gaussian) -> Times:
         return resampled(tuple(indexed(process, self.steps, "linspace")), self.jump, self.repeats)
 
-    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Tensor:
-        assert isinstance(m.operator, Linear)
-        return m.operator.pinv(m.y)
-
-    def step(
-        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        assert isinstance(m.operator, Linear)
-        xs = ancestral(denoiser, xt, t, s, noise)
-        return replaced(denoiser.process, m.operator.project, memory, xs, s, noise), memory
+    def propose(self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise) -> Tensor:
+        return ancestral(denoiser, xt, t, s, noise)
 
 
 def resampled(times: tuple[float, ...], jump: int, repeats: int) -> tuple[float, ...]:

@@ -12,7 +12,9 @@ noisy y the spread along A is 0, and the null space follows y too little (on Gau
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +22,9 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser
 from sfumato.estimate import Estimate
 from sfumato.noise import Noise
+from sfumato.operators import Linear, Measurement
 from sfumato.processes import Gaussian, Process, Time, expand
+from sfumato.solvers.base import Solver
 
 
 def replaced(
@@ -42,3 +46,24 @@ def replaced(
 def ancestral(denoiser: Denoiser, xt: Tensor, t: Time, s: Time, noise: Noise) -> Tensor:
     """x_s drawn from q(x_s | x_t, x_0 = D), the ancestral step with the small variance."""
     return denoiser.process.reverse(Estimate(denoiser(xt, t).mean), xt, t, s).sample(noise)
+
+
+class Replacement(Solver):
+    """A proposal for x_s, and then what was seen replaced by A^+ y at that level."""
+
+    needs = Linear
+
+    @abstractmethod
+    def propose(self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise) -> Tensor:
+        """x_s from x_t, (B, *event), before the replacement."""
+
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Tensor:
+        assert isinstance(m.operator, Linear)
+        return m.operator.pinv(m.y)
+
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        assert isinstance(m.operator, Linear)
+        xs = self.propose(denoiser, m, xt, t, s, noise)
+        return replaced(denoiser.process, m.operator.project, memory, xs, s, noise), memory
