@@ -1,6 +1,7 @@
 """Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
 
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.learned_variance import LearnedVariance
 from sfumato.denoisers.preconditioned import (
     Parameterization,
     Preconditioned,
@@ -22,6 +23,7 @@ __all__ = [
     "Denoiser",
     "Estimate",
     "Given",
+    "LearnedVariance",
     "MeanOnly",
     "Parameterization",
     "Preconditioned",

@@ -120,7 +120,9 @@ class Preconditioned(Denoiser):
             c = self.scheme(expand(alpha, xt), process.sigma(t))
         shift = process.shift(t, xt)
         u = xt if isinstance(shift, float) else xt - shift
-        out = self._run(u * expand(c.c_in, u), c_noise, cond)
+        return self._estimate(u, c, self._run(u * expand(c.c_in, u), c_noise, cond))
+
+    def _estimate(self, u: Tensor, c: Scheme, out: Tensor) -> Estimate:
         c_skip, c_out = expand(c.c_skip, u), expand(c.c_out, u)
         if isinstance(c_out, float):
             return Estimate(torch.add(u * c_skip, out, alpha=c_out))

@@ -10,6 +10,7 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.processes import Time
+from sfumato.processes.variances import Reverse, known
 from sfumato.samplers.base import Sampler
 
 
@@ -20,7 +21,12 @@ class Ancestral(Sampler):
     With the mean alone this is DDPM with the small variance, btilde. With the variance too it is exact in any number of
     steps on data whose elements are independent normals. Source: Ho et al. 2020 (2006.11239) eq. 7; Bao et al. 2022
     (2201.06503) theorem 1.
+
+    Args:
+        reverse: the law of a step: `known`, or `small`, `large`, `learned` of `sfumato.processes.variances`.
     """
 
+    reverse: Reverse = known
+
     def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
-        return denoiser.process.reverse(denoiser(xt, t), xt, t, s).sample(noise), memory
+        return self.reverse(denoiser.process, denoiser(xt, t), xt, t, s).sample(noise), memory

@@ -7,13 +7,13 @@ with v the velocity of the flow, alpha' D + shift' + sigma' eps_hat. Source: Son
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser
+from sfumato.likelihood.divergence import rademacher, with_divergence
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian
 
@@ -39,9 +39,7 @@ def log_prob(
         raise ValueError("likelihood runs from data to noise: give times that rise, such as 1e-3 to 1.")
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    vectors = None
-    if noise is not None:
-        vectors = [torch.sign(noise.uniform(like=x0) - 0.5) for _ in range(probes)]
+    vectors = None if noise is None else rademacher(x0, noise, probes)
     x, total = x0, torch.zeros(x0.shape[0], dtype=x0.dtype, device=x0.device)
     for t, s in zip(times, list(times)[1:], strict=False):
         h, mid = s - t, 0.5 * (t + s)
@@ -54,29 +52,10 @@ def log_prob(
     return process.prior(x).log_prob(x) + total
 
 
-def bits_per_dim(log_prob: Tensor, dims: int, *, width: float = 2 / 256) -> Tensor:
-    """Bits per dimension of data that were `width` apart in model space and dequantised with uniform noise.
-
-    -log p / (d log 2) - log2(width): an offset of 7 for 8-bit pictures in [-1, 1], of 8 in [0, 1] (width 1 / 256).
-    """
-    return -log_prob / (dims * math.log(2)) - math.log2(width)
-
-
 def _velocity_and_divergence(
     denoiser: Denoiser, x: Tensor, t: float, vectors: list[Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """(v, div v), the divergence exact, or the mean of w^T J w over the given vectors."""
+    """(v, div v) of the probability-flow ODE."""
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        v = process.velocity(x, denoiser(x, t).mean, t)
-        flat = v.flatten(1)
-        if vectors is None:
-            rows = [
-                torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i]
-                for i in range(flat.shape[1])
-            ]
-            return v.detach(), torch.stack(rows).sum(0)
-        products = [torch.autograd.grad(v, x, w, retain_graph=True)[0] * w for w in vectors]
-        return v.detach(), torch.stack(products).mean(0).flatten(1).sum(1)
+    return with_divergence(lambda x: process.velocity(x, denoiser(x, t).mean, t), x, vectors)

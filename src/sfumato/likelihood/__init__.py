@@ -1,0 +1,38 @@
+"""Likelihood, three different numbers: the flow's own, the bound of a chain, the bound of continuous time."""
+
+from sfumato.likelihood.decoders import bits_per_dim, categorical, density, dequantize, discretized
+from sfumato.likelihood.divergence import rademacher, with_divergence
+from sfumato.likelihood.elbo import (
+    Bound,
+    continuous_elbo,
+    denoised,
+    elbo,
+    eps_error,
+    explicit,
+    implicit,
+    log_snr_rate,
+    rescaled,
+    step_term,
+)
+from sfumato.likelihood.flow import log_prob
+
+__all__ = [
+    "Bound",
+    "bits_per_dim",
+    "categorical",
+    "continuous_elbo",
+    "denoised",
+    "density",
+    "dequantize",
+    "discretized",
+    "elbo",
+    "eps_error",
+    "explicit",
+    "implicit",
+    "log_prob",
+    "log_snr_rate",
+    "rademacher",
+    "rescaled",
+    "step_term",
+    "with_divergence",
+]
