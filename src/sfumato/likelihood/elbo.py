@@ -7,9 +7,9 @@ Continuous time:  L = 0.5 integral E |eps - eps_hat|^2 d lambda,  lambda = log S
 
 The second is the SDE bound of ScoreFlow with its offset, and the CT-ELBO of SDEFlow. With their weight g^2,
 g^2 dt |score error|^2 = -lambda' dt |eps error|^2; the entropies of x_1 and x_end given x_0 and the divergence of the
-drift, which those papers write apart, add up with the first and last term to the three terms above. So the integral depends
-on the process through its end points only (VDM). Drawing t with density g^2 / sigma^2, as ScoreFlow does, is drawing
-lambda uniformly, whatever the process.
+drift, which those papers write apart, add up with the first and last term to the three terms above. So the integral
+depends on the process through its end points only (VDM). Drawing t with density g^2 / sigma^2, as ScoreFlow does, is
+drawing lambda uniformly, whatever the process.
 
 Source: Ho et al. 2020 (2006.11239) eq. 5; Song et al. 2021 (2101.09258) theorem 3 and appendix B; Huang et al. 2021
 (2106.02808) eq. 13; Kingma et al. 2021 (2107.00630) eq. 11 and 17.

@@ -3,22 +3,44 @@
 from sfumato.training import checkpoints
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
-from sfumato.training.objectives import Denoising, edm_weight, eps_weight, output_weight, x0_weight
-from sfumato.training.times import LogitNormal, LogNormal, Uniform
+from sfumato.training.objectives import (
+    Denoising,
+    edm_weight,
+    eps_weight,
+    min_snr,
+    output_weight,
+    p2_weight,
+    soft_min_snr,
+    truncated_snr,
+    v_weight,
+    x0_weight,
+)
+from sfumato.training.times import LogitNormal, LogNormal, LowDiscrepancy, Steps, Uniform, UniformLogSNR
+from sfumato.training.variational import Hybrid, Likelihood
 
 __all__ = [
     "Data",
     "Denoising",
     "Ema",
+    "Hybrid",
+    "Likelihood",
     "LogNormal",
     "LogitNormal",
+    "LowDiscrepancy",
+    "Steps",
     "TrainStep",
     "Uniform",
+    "UniformLogSNR",
     "checkpoints",
     "edm_weight",
     "eps_weight",
     "fit",
+    "min_snr",
     "output_weight",
+    "p2_weight",
+    "soft_min_snr",
+    "truncated_snr",
+    "v_weight",
     "warmup_decay",
     "x0_weight",
 ]

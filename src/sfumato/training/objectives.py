@@ -78,6 +78,47 @@ def edm_weight(sigma_data: float = 0.5) -> Weight:
     return lambda alpha, sigma: (sigma**2 + (alpha * sigma_data) ** 2) / (sigma * sigma_data) ** 2
 
 
+def v_weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+    """SNR + 1: the loss on v, for VP. Source: Salimans & Ho 2022 (2202.00512) section 4."""
+    return eps_weight(alpha, sigma) + 1.0
+
+
+def truncated_snr(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+    """max(SNR, 1). Source: Salimans & Ho 2022 (2202.00512) section 4."""
+    snr = eps_weight(alpha, sigma)
+    return snr.clamp(min=1.0) if isinstance(snr, Tensor) else max(snr, 1.0)
+
+
+def min_snr(gamma: float = 5.0) -> Weight:
+    """min(SNR, gamma). Source: Hang et al. 2023 (2303.09556) section 3.4."""
+
+    def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+        snr = eps_weight(alpha, sigma)
+        return snr.clamp(max=gamma) if isinstance(snr, Tensor) else min(snr, gamma)
+
+    return weight
+
+
+def soft_min_snr(gamma: float = 5.0) -> Weight:
+    """gamma SNR / (gamma + SNR): min-SNR without its corner. Source: Crowson et al. 2024 (2401.11605) section 4.3."""
+
+    def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+        snr = eps_weight(alpha, sigma)
+        return gamma * snr / (gamma + snr)
+
+    return weight
+
+
+def p2_weight(gamma: float = 1.0, k: float = 1.0) -> Weight:
+    """SNR / (k + SNR)^gamma: the loss on eps times 1 / (k + SNR)^gamma. Source: Choi et al. 2022 (2204.00227) eq. 7."""
+
+    def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+        snr = eps_weight(alpha, sigma)
+        return snr / (k + snr) ** gamma
+
+    return weight
+
+
 def output_weight(scheme: Parameterization) -> Weight:
     """1 / c_out^2: the loss on the network's own target, whatever the scheme (eps, v, velocity, EDM's F)."""
     return lambda alpha, sigma: scheme(alpha, sigma).c_out ** -2

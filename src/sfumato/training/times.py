@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfumato.likelihood import log_snr_rate
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Process
 
@@ -24,6 +25,10 @@ class Uniform:
     def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
         u = noise.uniform(torch.empty(batch, dtype=torch.float64))
         return self.low + (self.high - self.low) * u
+
+    def density(self, process: Process, t: Tensor) -> Tensor:
+        """That of one sample, (B,)."""
+        return torch.full_like(t, 1.0 / (self.high - self.low))
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,67 @@ class LogitNormal:
     def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
         z = noise.normal(torch.empty(batch, dtype=torch.float64))
         return torch.sigmoid(self.mean + self.std * z)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """t = n / N, n uniform on 1 .. N, the levels of a table. Source: Ho et al. 2020 (2006.11239) algorithm 1."""
+
+    steps: int = 1000
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64))
+        return (torch.floor(u * self.steps) + 1.0) / self.steps
+
+
+@dataclass(frozen=True)
+class LowDiscrepancy:
+    """t_i = low + (high - low) mod(u + i / B, 1) for the B samples of a batch, one u for all: each uniform by itself.
+
+    A row depends on the batch, by design. Source: Kingma et al. 2021 (2107.00630) appendix I.1.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64))[0]
+        return self.low + (self.high - self.low) * ((u + torch.arange(batch, dtype=torch.float64) / batch) % 1.0)
+
+    def density(self, process: Process, t: Tensor) -> Tensor:
+        """That of one sample, (B,)."""
+        return torch.full_like(t, 1.0 / (self.high - self.low))
+
+
+@dataclass(frozen=True)
+class UniformLogSNR:
+    """Density g^2 / sigma^2 / Z on [low, 1], which is log SNR uniform between its ends, Z = lambda(low) - lambda(1).
+
+    Below `flat` the density is constant, that at `flat` (SDEFlow's debiased times); 0: nowhere.
+    Source: Song et al. 2021 (2101.09258) section 3.3; Huang et al. 2021 (2106.02808) appendix, for `flat`.
+    """
+
+    low: float = 1e-5
+    flat: float = 0.0
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64))
+        edge, bottom, span, rate = self._parts(process)
+        mass = u * (rate * (edge - self.low) + span)
+        inside = process.time_of(bottom + (mass - rate * (edge - self.low)).clamp(min=0.0))  # type: ignore[attr-defined]
+        return torch.where(mass < rate * (edge - self.low), self.low + mass / max(rate, 1e-300), inside)
+
+    def density(self, process: Process, t: Tensor) -> Tensor:
+        """That of one sample, (B,)."""
+        assert isinstance(process, Gaussian)
+        edge, _, span, rate = self._parts(process)
+        total = rate * (edge - self.low) + span
+        return torch.where(t < edge, rate, log_snr_rate(process, t)) / total
+
+    def _parts(self, process: Process) -> tuple[float, float, float, float]:
+        """Where the density begins to follow the process, log SNR at t = 1, its range, and the rate below."""
+        assert isinstance(process, Gaussian)
+        edge = max(self.low, self.flat)
+        bottom: float = process.log_snr(1.0)
+        rate = float(log_snr_rate(process, edge)) if edge > self.low else 0.0
+        return edge, bottom, process.log_snr(edge) - bottom, rate

@@ -1,0 +1,66 @@
+"""SDEFlow: a variational perspective on diffusion-based generative models and score matching (Huang et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sfumato.denoisers import Denoiser, Preconditioned, predict_eps
+from sfumato.likelihood import Bound, continuous_elbo, implicit
+from sfumato.nets import UNet
+from sfumato.noise import Noise
+from sfumato.processes import LinearBeta
+from sfumato.training import Likelihood, UniformLogSNR
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The ELBO of continuous time: learning the score is maximum likelihood of the plug-in reverse SDE.
+
+    log p(x) >= E log prior(Y_1) - integral E[0.5 |a|^2 + div(g a - f)] ds, a = g score, Y the forward SDE from x. By
+    Stein's identity the divergence form has the mean of denoising score matching, with another variance. Times have
+    density g^2 / sigma^2 above `flat` and are uniform below, where the loss keeps its weight (unbiased). The paper's
+    logit transform of pictures is not here: its log-determinant would be added to the bits. The network is the
+    library's U-Net (ours).
+
+    Source: Huang et al. 2021 (2106.02808) eq. 13 and 17, section 5; public code for `flat`.
+    """
+
+    channels: int = 3
+    widths: tuple[int, ...] = (128, 256, 256, 256)
+    blocks: int = 2
+    attention: tuple[int, ...] = (1,)
+    dims: int = 2
+    dropout: float = 0.1
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    flat: float = 1e-3  # t_eps, below which times are uniform
+    end: float = 1e-5  # the first time (ours): the weight is infinite at 0
+
+    def process(self) -> LinearBeta:
+        """The VP process."""
+        return LinearBeta(self.beta_min, self.beta_max)
+
+    def net(self) -> nn.Module:
+        """The U-Net that predicts eps."""
+        return UNet(
+            self.channels,
+            tuple(self.widths),
+            self.blocks,
+            attention=tuple(self.attention),
+            dims=self.dims,
+            dropout=self.dropout,
+        )
+
+    def model(self) -> Preconditioned:
+        """The untrained denoiser."""
+        return Preconditioned(self.net(), self.process(), predict_eps)
+
+    def objective(self, denoiser: Denoiser) -> Likelihood:
+        """The denoising form of the bound, with debiased times."""
+        return Likelihood(denoiser, UniformLogSNR(self.end, self.flat))
+
+    def bound(self, denoiser: Denoiser, x0: Tensor, noise: Noise, points: int = 100) -> Bound:
+        """The divergence form of the bound on -log p(x0), one Rademacher vector for each point."""
+        return continuous_elbo(denoiser, x0, noise, end=self.end, points=points, integrand=implicit)

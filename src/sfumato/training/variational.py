@@ -1,0 +1,84 @@
+"""Objectives of likelihood: the integral of continuous time with its time law, and the hybrid of a chain."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.denoisers import Denoiser
+from sfumato.estimate import Estimate
+from sfumato.likelihood import discretized, eps_error, log_snr_rate, step_term
+from sfumato.noise import Noise
+from sfumato.processes import Gaussian, Process, Table
+from sfumato.processes.variances import learned
+from sfumato.training.times import Steps, UniformLogSNR
+
+
+class DenseTimes(Protocol):
+    """A law of times whose density is known."""
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor: ...
+
+    def density(self, process: Process, t: Tensor) -> Tensor: ...
+
+
+class Likelihood(nn.Module):
+    """0.5 (-lambda'(t)) / p(t) |eps - eps_hat|^2, t ~ p: its mean is the diffusion term of the bound, in nats.
+
+    It is the likelihood weighting g^2 of the score: g^2 |score error|^2 = -lambda' |eps error|^2. With `UniformLogSNR`
+    the factor is the constant Z / 2. Where log SNR is learned, gradients reach its ends through -lambda' and x_t.
+
+    Args:
+        times: a law with a density: `UniformLogSNR`, `Uniform` or `LowDiscrepancy`.
+
+    Source: Song et al. 2021 (2101.09258) eq. 7 and section 3.3; Kingma et al. 2021 (2107.00630) eq. 17.
+    """
+
+    def __init__(self, denoiser: Denoiser, times: DenseTimes | None = None) -> None:
+        super().__init__()
+        self.denoiser, self.times = denoiser, times or UniformLogSNR()
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), summed over the event."""
+        process = self.denoiser.process.bind(cond)
+        assert isinstance(process, Gaussian)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
+        xt = process.marginal(x0, t).sample(noise)
+        error = eps_error(process, x0, self.denoiser(xt, t, cond).mean, t)
+        return 0.5 * error * (log_snr_rate(process, t) / self.times.density(process, t)).to(error)
+
+
+class Hybrid(nn.Module):
+    """mean |eps - eps_hat|^2 + scale N L_n, L_n one term of the chain in bits per dimension, n uniform on 1 .. N.
+
+    The mean of x_0 is detached in L_n, which trains the variance alone.
+
+    Args:
+        denoiser: on a `Table`, with v in `aux`: `LearnedVariance`.
+        scale: 0.001.
+
+    Source: Nichol & Dhariwal 2021 (2102.09672) eq. 16 and public code (bits, and N / 1000).
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float = 0.001) -> None:
+        super().__init__()
+        if not isinstance(denoiser.process, Table):
+            raise ValueError(f"the hybrid loss needs a Table process, got {type(denoiser.process).__name__}.")
+        self.denoiser, self.scale = denoiser, scale
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), a mean over the event."""
+        process = self.denoiser.process
+        assert isinstance(process, Table)
+        N = process.steps
+        t = Steps(N)(process, x0.shape[0], noise).to(x0.device)
+        s = (torch.round(t * N) - 1.0) / N
+        xt = process.marginal(x0, t).sample(noise)
+        estimate = self.denoiser(xt, t, cond)
+        frozen = Estimate(estimate.mean.detach(), aux=estimate.aux)
+        floor = process.weights(2 / N, 1 / N)[2] ** 2
+        bits = step_term(process, frozen, x0, xt, t, s, floor, learned, discretized) / math.log(2)
+        return (eps_error(process, x0, estimate.mean, t) + self.scale * N * bits) / x0[0].numel()
