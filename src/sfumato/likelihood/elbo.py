@@ -120,22 +120,22 @@ def step_term(
     return torch.where(torch.as_tensor(process.sigma(s) == 0.0), -decoder(law, x0), true.kl(law))
 
 
-Readout = Callable[[Denoiser, Tensor, float], Normal]
+Readout = Callable[[Denoiser, Tensor, Time], Normal]
 Integrand = Callable[[Denoiser, Tensor, Tensor, Tensor, Noise], Tensor]
 
 
-def denoised(denoiser: Denoiser, xt: Tensor, t: float) -> Normal:
+def denoised(denoiser: Denoiser, xt: Tensor, t: Time) -> Normal:
     """N(D(x_t), sigma^2 / alpha^2): ScoreFlow's p(x_0 | x_t). Source: Song et al. 2021 (2101.09258) appendix B."""
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    return Normal(denoiser(xt, t).mean, expand(process.sigma(t), xt) / process.alpha(t))
+    return Normal(denoiser(xt, t).mean, expand(process.sigma(t), xt) / expand(process.alpha(t), xt))
 
 
-def rescaled(denoiser: Denoiser, xt: Tensor, t: float) -> Normal:
+def rescaled(denoiser: Denoiser, xt: Tensor, t: Time) -> Normal:
     """N((x_t - shift) / alpha, sigma^2 / alpha^2): VDM's p(x_0 | z_0). Source: Kingma et al. 2021 section 3.3."""
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    alpha = process.alpha(t)
+    alpha = expand(process.alpha(t), xt)
     return Normal((xt - process.shift(t, xt)) / alpha, expand(process.sigma(t), xt) / alpha)
 
 

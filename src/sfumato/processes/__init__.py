@@ -4,6 +4,7 @@ from sfumato.processes.anchored import Anchored, entry
 from sfumato.processes.base import Coefficient, Process, Time, expand, lib
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
+from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP
 from sfumato.processes.table import Table
 
@@ -15,6 +16,8 @@ __all__ = [
     "Discrete",
     "Gaussian",
     "Geometric",
+    "LearnedEnds",
+    "LearnedSchedule",
     "LinearBeta",
     "Process",
     "Rectified",

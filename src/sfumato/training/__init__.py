@@ -16,7 +16,7 @@ from sfumato.training.objectives import (
     x0_weight,
 )
 from sfumato.training.times import LogitNormal, LogNormal, LowDiscrepancy, Steps, Uniform, UniformLogSNR
-from sfumato.training.variational import Hybrid, Likelihood
+from sfumato.training.variational import Hybrid, Likelihood, Variational
 
 __all__ = [
     "Data",
@@ -31,6 +31,7 @@ __all__ = [
     "TrainStep",
     "Uniform",
     "UniformLogSNR",
+    "Variational",
     "checkpoints",
     "edm_weight",
     "eps_weight",

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser
 from sfumato.estimate import Estimate
-from sfumato.likelihood import discretized, eps_error, log_snr_rate, step_term
+from sfumato.likelihood import categorical, discretized, eps_error, log_snr_rate, rescaled, step_term
+from sfumato.likelihood.decoders import Decoder
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Process, Table
+from sfumato.processes.learned import LearnedEnds
 from sfumato.processes.variances import learned
-from sfumato.training.times import Steps, UniformLogSNR
+from sfumato.training.times import LowDiscrepancy, Steps, UniformLogSNR
 
 
 class DenseTimes(Protocol):
@@ -49,6 +51,46 @@ class Likelihood(nn.Module):
         xt = process.marginal(x0, t).sample(noise)
         error = eps_error(process, x0, self.denoiser(xt, t, cond).mean, t)
         return 0.5 * error * (log_snr_rate(process, t) / self.times.density(process, t)).to(error)
+
+
+class Variational(nn.Module):
+    """The whole bound of a model with a learned schedule, in nats: prior + reconstruction + diffusion, one t a sample.
+
+    0.5 gamma'(t) |eps - eps_hat|^2 trains the network and the two ends of the schedule. The shape h between them cannot
+    change its mean: it is trained on the mean of the square instead, 2 L dL/dh, in the same backward pass.
+
+    Args:
+        denoiser: on a `LearnedEnds` or `LearnedSchedule`, its network told the level by alpha and sigma, not by t.
+        decoder: log p(x_0 | z_0): `categorical`.
+
+    Source: Kingma et al. 2021 (2107.00630) eq. 11 and 17, section 5.1 and appendix I.
+    """
+
+    def __init__(self, denoiser: Denoiser, times: DenseTimes | None = None, decoder: Decoder = categorical) -> None:
+        super().__init__()
+        if not isinstance(denoiser.process, LearnedEnds):
+            raise ValueError(f"this loss learns its schedule: give LearnedEnds, got {type(denoiser.process).__name__}.")
+        self.denoiser, self.times, self.decoder = denoiser, times or LowDiscrepancy(), decoder
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), summed over the event."""
+        shaped = self.denoiser.process
+        assert isinstance(shaped, LearnedEnds)
+        process = shaped.ends()
+        t = self.times(shaped, x0.shape[0], noise).to(x0.device)
+        h, rate = shaped.warp(t.to(shaped.gamma_0)), shaped.warp_rate(t.to(shaped.gamma_0))
+        xt = process.marginal(x0, h).sample(noise)
+        error = eps_error(process, x0, self.denoiser.with_process(process)(xt, h, cond).mean, h)
+        weight = log_snr_rate(process, h) * rate / self.times.density(shaped, t)
+        diffusion = 0.5 * weight.to(error) * error
+        for shape in (h, rate):
+            if shape.requires_grad:
+                shape.register_hook(lambda g: g * 2.0 * diffusion.detach().to(g))
+        # Ends as tensors, so that gradients reach them.
+        zero, one = t.new_zeros(len(t)), t.new_ones(len(t))
+        prior = process.marginal(x0, one).kl(process.prior(x0))
+        z0 = process.marginal(x0, zero).sample(noise)
+        return prior + diffusion - self.decoder(rescaled(self.denoiser.with_process(process), z0, zero), x0)
 
 
 class Hybrid(nn.Module):
