@@ -15,14 +15,17 @@ from sfumato.training.objectives import (
     v_weight,
     x0_weight,
 )
+from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import LogitNormal, LogNormal, LowDiscrepancy, Steps, Uniform, UniformLogSNR
 from sfumato.training.variational import Hybrid, Likelihood, Variational
 
 __all__ = [
     "Data",
     "Denoising",
+    "DenoisingScore",
     "Ema",
     "Hybrid",
+    "ImplicitScore",
     "Likelihood",
     "LogNormal",
     "LogitNormal",
