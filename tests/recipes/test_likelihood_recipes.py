@@ -54,10 +54,8 @@ def test_each_variance_is_exact_where_the_paper_says() -> None:
     times = tuple(n / 20 for n in range(20, 2, -3))
     got = moments(scalar_world(1.0).denoiser(process), Ancestral(large), times, tensor(0.0), 1.0)
     close(got[1], 1.0)
-    std = torch.tensor(process.sigma(1.0))
-    got = moments(
-        scalar_world(0.0, 0.7).denoiser(process), Ancestral(small), times, tensor(0.7) * process.alpha(1.0), std
-    )
+    point, start = scalar_world(0.0, 0.7).denoiser(process), tensor(0.7) * process.alpha(1.0)
+    got = moments(point, Ancestral(small), times, start, process.sigma(1.0))
     close(got[1], process.sigma(times[-1]) ** 2)
 
 

@@ -48,8 +48,8 @@ class Recipe:
     """A denoising autoencoder learns a score: its regression equals score matching of the noised density, plus C.
 
     J_DSM = 0.5 E |psi(x~) - (x - x~) / sigma^2|^2 = J_ESM + C at one noise level sigma, with psi = (r - x~) / sigma^2
-    and C independent of psi. The loss does not go to zero. What is learned is the score of the noised density, not of the
-    data; one level gives no way to sample from far away (see ncsn).
+    and C independent of psi. The loss does not go to zero. What is learned is the score of the noised density, not of
+    the data; one level gives no way to sample from far away (see ncsn).
 
     Source: Vincent 2011, Neural Computation 23 (7), eq. 4 to 14.
     """
