@@ -13,11 +13,12 @@ from worlds_for_tests import close, moments, normal, tensor
 from sfumato import recipes
 from sfumato.denoisers import Denoiser, LearnedVariance, Preconditioned, predict_eps
 from sfumato.estimate import Estimate
+from sfumato.likelihood import elbo
 from sfumato.noise import Noise
 from sfumato.processes import LinearBeta, Table
 from sfumato.processes.variances import known, large, learned, small
 from sfumato.samplers import Ancestral
-from sfumato.training import Hybrid, Likelihood, LowDiscrepancy, Uniform, UniformLogSNR
+from sfumato.training import Chain, Hybrid, Likelihood, LossAware, LowDiscrepancy, Uniform, UniformLogSNR
 from sfumato.worlds import GaussianWorld
 
 DDPM, IDDPM, FLOW, SDE = (recipes.load(k).Recipe for k in ("ddpm", "iddpm", "score-flow", "sdeflow"))
@@ -218,3 +219,42 @@ def test_known_is_the_process_itself() -> None:
     law, own = known(process, estimate, xt, 0.6, 0.4), process.reverse(estimate, xt, 0.6, 0.4)
     close(law.std, own.std)
     close(law.mean, own.mean)
+
+
+def test_loss_aware_times() -> None:
+    """p_n ~ sqrt(mean L_n^2) over the last losses, 0.001 of uniform mixed in; uniform until all have their history."""
+    times = LossAware(4, history=2)
+    n = lambda *k: torch.tensor(k, dtype=torch.float64) / 4  # noqa: E731
+    times.update(n(1, 2, 3, 4, 1, 2, 3), torch.tensor([9.0, 1.0, 2.0, 0.0, 3.0, 1.0, 2.0]))
+    close(times.probabilities(), 0.25)
+    times.update(n(4, 1), torch.tensor([0.0, 4.0]))  # the oldest of n = 1, 9, goes
+    roots = tensor(math.sqrt((16 + 9) / 2), 1.0, 2.0, 0.0)
+    want = 0.999 * roots / roots.sum() + 0.001 / 4
+    close(times.probabilities(), want)
+    close(times.density(Table.linear(4, 0.1, 0.2), n(3, 1)), 4 * want[[2, 0]])
+    drawn = (times(Table.linear(4, 0.1, 0.2), 40_000, Noise(0)) * 4).round().long()
+    share = torch.bincount(drawn, minlength=5)[1:] / 40_000
+    assert float((share - want).abs().max()) < 4 * 0.5 / 200
+    assert set(times.state_dict()) == {"losses", "counts"}
+
+
+def test_the_chain_loss_is_unbiased_under_any_history_and_writes_it_in_training_only() -> None:
+    process, x0 = Table.linear(6, 0.05, 0.4), normal(1, 2).clamp(-1, 1).expand(20_000, 2)
+    objective = Chain(LearnedVariance(Heads(), process, predict_eps))
+    objective.eval()
+    with torch.no_grad():
+        even = objective(x0, None, Noise(0))
+        assert int(objective.times.counts.sum()) == 0
+        objective.times.counts += 10
+        objective.times.losses += torch.linspace(3, 0.5, 6, dtype=torch.float64)[:, None]
+        skew = objective(x0, None, Noise(1))
+        spread = math.sqrt(float(even.var() + skew.var()) / 20_000)
+        assert abs(float(even.mean() - skew.mean())) < 4 * spread
+        # The whole bound of the chain, by its own function.
+        whole = elbo(objective.denoiser, x0[:4000], tuple(n / 6 for n in range(6, -1, -1)), Noise(2), reverse=learned)
+        bits = (whole.total - whole.prior) / (2 * math.log(2))
+        assert abs(float(even.mean() - bits.mean())) < 4 * (spread + float(bits.std()) / 63)
+        objective.train()
+        objective(x0[:8], None, Noise(3))
+    assert int(objective.times.counts.sum()) == 60 + 8
+    assert isinstance(IDDPM().chain(objective.denoiser), Chain)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato import grids
 from sfumato.denoisers import Clipped, Denoiser, Preconditioned, predict_eps
 from sfumato.likelihood import Bound, elbo
-from sfumato.nets import UNet
 from sfumato.noise import Noise
 from sfumato.processes import Table
 from sfumato.processes.variances import Reverse, large, small
+from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Ancestral
 from sfumato.training import Denoising, Steps, eps_weight
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictures):
     """A chain of N small steps with linear beta, a network that predicts eps, an unweighted loss, ancestral sampling.
 
     x_n = sqrt(abar_n) x_0 + sqrt(1 - abar_n) eps, L_simple = E_n |eps - eps_hat(x_n, n)|^2, and
@@ -29,12 +29,6 @@ class Recipe:
     Source: Ho et al. 2020 (2006.11239) eq. 4, 11 and 14, section 4 and appendix B.
     """
 
-    channels: int = 3
-    widths: tuple[int, ...] = (128, 256, 256, 256)
-    blocks: int = 2
-    attention: tuple[int, ...] = (1,)
-    dims: int = 2
-    dropout: float = 0.1
     steps: int = 1000  # N
     first: float = 1e-4  # beta_1
     last: float = 0.02  # beta_N
@@ -43,17 +37,6 @@ class Recipe:
     def process(self) -> Table:
         """The table of N levels."""
         return Table.linear(self.steps, self.first, self.last)
-
-    def net(self) -> nn.Module:
-        """The U-Net that predicts eps."""
-        return UNet(
-            self.channels,
-            tuple(self.widths),
-            self.blocks,
-            attention=tuple(self.attention),
-            dims=self.dims,
-            dropout=self.dropout,
-        )
 
     def model(self) -> Preconditioned:
         """The untrained denoiser; the network is told n - 1, as the paper's is."""

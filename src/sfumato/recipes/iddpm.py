@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from sfumato import grids
 from sfumato.denoisers import Clipped, Denoiser, LearnedVariance, predict_eps
 from sfumato.likelihood import Bound, elbo
-from sfumato.nets import UNet
 from sfumato.noise import Noise
 from sfumato.processes import Table
 from sfumato.processes.variances import learned
+from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Ancestral
-from sfumato.training import Hybrid
+from sfumato.training import Chain, Hybrid
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictures):
     """DDPM with a learned variance, the cosine table and a hybrid loss: good samples in 50 to 100 of 4000 steps.
 
     Sigma = exp(v log beta_n + (1 - v) log btilde_n), v a second head of the network, elementwise; L_hybrid = L_simple +
@@ -29,11 +29,8 @@ class Recipe:
     Source: Nichol & Dhariwal 2021 (2102.09672) eq. 15 to 17 and public code.
     """
 
-    channels: int = 3
-    widths: tuple[int, ...] = (128, 256, 256, 256)
     blocks: int = 3
     attention: tuple[int, ...] = (1, 2)
-    dims: int = 2
     dropout: float = 0.3
     steps: int = 4000  # N
     offset: float = 0.008  # s of the cosine
@@ -45,15 +42,7 @@ class Recipe:
 
     def net(self) -> nn.Module:
         """The U-Net with two heads."""
-        return UNet(
-            self.channels,
-            tuple(self.widths),
-            self.blocks,
-            attention=tuple(self.attention),
-            dims=self.dims,
-            dropout=self.dropout,
-            out=2 * self.channels,
-        )
+        return self.unet(leaving=2)
 
     def model(self) -> LearnedVariance:
         """The untrained denoiser; the network is told 1000 (n - 1) / N, as the released ones are."""
@@ -63,6 +52,10 @@ class Recipe:
     def objective(self, denoiser: Denoiser) -> Hybrid:
         """L_hybrid, a mean over the event."""
         return Hybrid(denoiser, self.scale)
+
+    def chain(self, denoiser: Denoiser) -> Chain:
+        """L_vlb in bits per dimension with loss-aware times: the better likelihood, the worse samples."""
+        return Chain(denoiser)
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """D held to [-1, 1], as the paper samples."""

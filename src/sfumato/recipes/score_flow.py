@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.denoisers import Denoiser, Preconditioned, predict_eps
 from sfumato.likelihood import Bound, continuous_elbo
-from sfumato.nets import UNet
 from sfumato.noise import Noise
 from sfumato.processes import LinearBeta
+from sfumato.recipes.pictures import Pictures
 from sfumato.training import Likelihood, UniformLogSNR
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictures):
     """Score matching with the weight g(t)^2, which bounds the KL of the data and the model of the reverse SDE.
 
     KL(p | p_SDE) <= 0.5 integral g^2 E |score - s|^2 dt + KL(p_1 | prior). Times are drawn with density g^2 / sigma^2,
@@ -27,12 +27,7 @@ class Recipe:
     Source: Song et al. 2021 (2101.09258) theorem 1 and 3, eq. 7, section 3.3, appendix B.
     """
 
-    channels: int = 3
-    widths: tuple[int, ...] = (128, 256, 256, 256)
     blocks: int = 4
-    attention: tuple[int, ...] = (1,)
-    dims: int = 2
-    dropout: float = 0.1
     beta_min: float = 0.1
     beta_max: float = 20.0
     end: float = 1e-5  # the first time, below which nothing is trained
@@ -40,17 +35,6 @@ class Recipe:
     def process(self) -> LinearBeta:
         """The VP process."""
         return LinearBeta(self.beta_min, self.beta_max)
-
-    def net(self) -> nn.Module:
-        """The U-Net that predicts eps."""
-        return UNet(
-            self.channels,
-            tuple(self.widths),
-            self.blocks,
-            attention=tuple(self.attention),
-            dims=self.dims,
-            dropout=self.dropout,
-        )
 
     def model(self) -> Preconditioned:
         """The untrained denoiser; the network is told 999 t."""

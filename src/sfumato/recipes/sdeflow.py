@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.denoisers import Denoiser, Preconditioned, predict_eps
 from sfumato.likelihood import Bound, continuous_elbo, implicit
-from sfumato.nets import UNet
 from sfumato.noise import Noise
 from sfumato.processes import LinearBeta
+from sfumato.recipes.pictures import Pictures
 from sfumato.training import Likelihood, UniformLogSNR
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictures):
     """The ELBO of continuous time: learning the score is maximum likelihood of the plug-in reverse SDE.
 
     log p(x) >= E log prior(Y_1) - integral E[0.5 |a|^2 + div(g a - f)] ds, a = g score, Y the forward SDE from x. By
@@ -27,12 +27,6 @@ class Recipe:
     Source: Huang et al. 2021 (2106.02808) eq. 13 and 17, section 5; public code for `flat`.
     """
 
-    channels: int = 3
-    widths: tuple[int, ...] = (128, 256, 256, 256)
-    blocks: int = 2
-    attention: tuple[int, ...] = (1,)
-    dims: int = 2
-    dropout: float = 0.1
     beta_min: float = 0.1
     beta_max: float = 20.0
     flat: float = 1e-3  # t_eps, below which times are uniform
@@ -41,17 +35,6 @@ class Recipe:
     def process(self) -> LinearBeta:
         """The VP process."""
         return LinearBeta(self.beta_min, self.beta_max)
-
-    def net(self) -> nn.Module:
-        """The U-Net that predicts eps."""
-        return UNet(
-            self.channels,
-            tuple(self.widths),
-            self.blocks,
-            attention=tuple(self.attention),
-            dims=self.dims,
-            dropout=self.dropout,
-        )
 
     def model(self) -> Preconditioned:
         """The untrained denoiser."""

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser, Preconditioned, Scheme, predict_eps
 from sfumato.likelihood import Bound, categorical, continuous_elbo, rescaled
-from sfumato.nets import UNet
 from sfumato.noise import Noise
 from sfumato.processes import Coefficient, LearnedEnds, LearnedSchedule
+from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Ancestral
 from sfumato.training import Variational
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictures):
     """A diffusion model trained on its bound, noise schedule included: the ends for the bound, the shape for variance.
 
     -log p(x) <= KL(q(z_1 | x) | N(0, I)) - E log p(x | z_0) + 0.5 E_t gamma'(t) |eps - eps_hat|^2, gamma = -log SNR.
@@ -30,12 +30,9 @@ class Recipe:
     Source: Kingma et al. 2021 (2107.00630) eq. 11, 15 and 17, sections 4 and 5, appendix B and H; public code.
     """
 
-    channels: int = 3
     widths: tuple[int, ...] = (128,)
     blocks: int = 32
     attention: tuple[int, ...] = ()
-    dims: int = 2
-    dropout: float = 0.1
     gamma_0: float = -13.3  # where the first end starts
     gamma_1: float = 5.0
     shape: bool = False  # learn the shape too; the public code learns the ends only
@@ -47,16 +44,7 @@ class Recipe:
 
     def net(self) -> nn.Module:
         """The U-Net that predicts eps, behind Fourier features."""
-        inner = UNet(
-            self.channels * (1 + 2 * len(self.fourier)),
-            tuple(self.widths),
-            self.blocks,
-            attention=tuple(self.attention),
-            dims=self.dims,
-            dropout=self.dropout,
-            out=self.channels,
-        )
-        return Fourier(inner, tuple(self.fourier))
+        return Fourier(self.unet(entering=1 + 2 * len(self.fourier)), tuple(self.fourier))
 
     def scheme(self, alpha: Coefficient, sigma: Coefficient) -> Scheme:
         """predict_eps, its clock (gamma - gamma_0) / (gamma_1 - gamma_0) with the two starting ends."""

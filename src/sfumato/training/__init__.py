@@ -16,10 +16,11 @@ from sfumato.training.objectives import (
     x0_weight,
 )
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
-from sfumato.training.times import LogitNormal, LogNormal, LowDiscrepancy, Steps, Uniform, UniformLogSNR
-from sfumato.training.variational import Hybrid, Likelihood, Variational
+from sfumato.training.times import LogitNormal, LogNormal, LossAware, LowDiscrepancy, Steps, Uniform, UniformLogSNR
+from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
+    "Chain",
     "Data",
     "Denoising",
     "DenoisingScore",
@@ -29,6 +30,7 @@ __all__ = [
     "Likelihood",
     "LogNormal",
     "LogitNormal",
+    "LossAware",
     "LowDiscrepancy",
     "Steps",
     "TrainStep",

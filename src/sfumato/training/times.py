@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.likelihood import log_snr_rate
 from sfumato.noise import Noise
@@ -122,3 +122,45 @@ class UniformLogSNR:
         bottom: float = process.log_snr(1.0)
         rate = float(log_snr_rate(process, edge)) if edge > self.low else 0.0
         return edge, bottom, process.log_snr(edge) - bottom, rate
+
+
+class LossAware(nn.Module):
+    """t = n / N with p_n ~ sqrt(mean L_n^2) over the last `history` losses of each n: L_n / p_n then varies least.
+
+    Uniform until every n has its history; then a share `uniform` of uniform is mixed in. The history is a buffer, saved
+    with the weights. Source: Nichol & Dhariwal 2021 (2102.09672) eq. 18 and public code.
+    """
+
+    losses: Tensor
+    counts: Tensor
+
+    def __init__(self, steps: int, history: int = 10, uniform: float = 0.001) -> None:
+        super().__init__()
+        self.steps, self.uniform = steps, uniform
+        self.register_buffer("losses", torch.zeros(steps, history, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(steps, dtype=torch.int64))
+
+    def forward(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        drawn = noise.choice(self.probabilities().expand(batch, -1))
+        return (drawn + 1.0).double() / self.steps
+
+    def probabilities(self) -> Tensor:
+        """p_n, n = 1 .. N, (N,)."""
+        flat = torch.full_like(self.losses[:, 0], 1.0 / self.steps)
+        if int(self.counts.min()) < self.losses.shape[1]:
+            return flat
+        root = self.losses.square().mean(1).sqrt()
+        return (1.0 - self.uniform) * root / root.sum() + self.uniform * flat
+
+    def density(self, process: Process, t: Tensor) -> Tensor:
+        """N p_n, the density with respect to uniform steps, (B,)."""
+        return self.steps * self.probabilities()[self._index(t)]
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Writes L_n at times t over the oldest of each n, row by row."""
+        for n, loss in zip(self._index(t).tolist(), losses.detach().tolist(), strict=True):
+            self.losses[n, int(self.counts[n]) % self.losses.shape[1]] = loss
+            self.counts[n] += 1
+
+    def _index(self, t: Tensor) -> Tensor:
+        return torch.round(t * self.steps).long() - 1

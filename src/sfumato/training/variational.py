@@ -16,7 +16,7 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Process, Table
 from sfumato.processes.learned import LearnedEnds
 from sfumato.processes.variances import learned
-from sfumato.training.times import LowDiscrepancy, Steps, UniformLogSNR
+from sfumato.training.times import LossAware, LowDiscrepancy, Steps, UniformLogSNR
 
 
 class DenseTimes(Protocol):
@@ -107,20 +107,55 @@ class Hybrid(nn.Module):
 
     def __init__(self, denoiser: Denoiser, scale: float = 0.001) -> None:
         super().__init__()
-        if not isinstance(denoiser.process, Table):
-            raise ValueError(f"the hybrid loss needs a Table process, got {type(denoiser.process).__name__}.")
-        self.denoiser, self.scale = denoiser, scale
+        self.denoiser, self.scale, self.times = denoiser, scale, Steps(_table(denoiser).steps)
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,), a mean over the event."""
-        process = self.denoiser.process
-        assert isinstance(process, Table)
-        N = process.steps
-        t = Steps(N)(process, x0.shape[0], noise).to(x0.device)
-        s = (torch.round(t * N) - 1.0) / N
+        process = _table(self.denoiser)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
         xt = process.marginal(x0, t).sample(noise)
         estimate = self.denoiser(xt, t, cond)
         frozen = Estimate(estimate.mean.detach(), aux=estimate.aux)
-        floor = process.weights(2 / N, 1 / N)[2] ** 2
-        bits = step_term(process, frozen, x0, xt, t, s, floor, learned, discretized) / math.log(2)
-        return (eps_error(process, x0, estimate.mean, t) + self.scale * N * bits) / x0[0].numel()
+        simple = eps_error(process, x0, estimate.mean, t) / x0[0].numel()
+        return simple + self.scale * process.steps * _bits(process, frozen, x0, xt, t)
+
+
+class Chain(nn.Module):
+    """N L_n / (N p_n), L_n one term of the chain in bits per dimension: its mean is the bound without the prior.
+
+    Args:
+        denoiser: on a `Table`, with v in `aux`: `LearnedVariance`.
+
+    Source: Nichol & Dhariwal 2021 (2102.09672) section 3.3: L_vlb with loss-aware times.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.times = denoiser, LossAware(_table(denoiser).steps)
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,); in training the history of losses moves on."""
+        process = _table(self.denoiser)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
+        xt = process.marginal(x0, t).sample(noise)
+        terms = _bits(process, self.denoiser(xt, t, cond), x0, xt, t)
+        share = self.times.density(process, t).to(terms)
+        if self.training:
+            self.times.update(t, terms)
+        return process.steps * terms / share
+
+
+def _table(denoiser: Denoiser) -> Table:
+    process = denoiser.process
+    if not isinstance(process, Table):
+        raise ValueError(f"a loss on the steps of a chain needs a Table process, got {type(process).__name__}.")
+    return process
+
+
+def _bits(process: Table, estimate: Estimate, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+    """L_n in bits per dimension, (B,), with the learned variance and the discretised decoder."""
+    N = process.steps
+    s = (torch.round(t * N) - 1.0) / N
+    floor = process.weights(2 / N, 1 / N)[2] ** 2
+    nats = step_term(process, estimate, x0, xt, t, s, floor, learned, discretized)
+    return nats / (x0[0].numel() * math.log(2))
