@@ -10,10 +10,27 @@ import torch
 from torch import Tensor, nn
 from worlds_for_tests import ANCHOR, PROCESSES, close, normal, tensor
 
-from sfumato.denoisers import Preconditioned, edm, log_snr, predict_eps, predict_flow, predict_v, predict_x0
+from sfumato.denoisers import (
+    Preconditioned,
+    edm,
+    log_snr,
+    predict_eps,
+    predict_flow,
+    predict_score,
+    predict_v,
+    predict_x0,
+)
 from sfumato.processes import EDM, Anchored, Gaussian, LinearBeta, Rectified, Table, entry, expand
 
-SCHEMES = {"eps": predict_eps, "x0": predict_x0, "v": predict_v, "flow": predict_flow, "edm": edm(), "edm2": edm(2.0)}
+SCHEMES = {
+    "eps": predict_eps,
+    "score": predict_score,
+    "x0": predict_x0,
+    "v": predict_v,
+    "flow": predict_flow,
+    "edm": edm(),
+    "edm2": edm(2.0),
+}
 X0, EPS = normal(4, 3, seed=1), normal(4, 3, seed=2)
 
 
@@ -34,6 +51,8 @@ def ideal(name: str, alpha: Any, sigma: Any, x0: Tensor, eps: Tensor) -> Tensor:
     n = (alpha**2 + sigma**2) ** 0.5
     if name == "eps":
         return eps
+    if name == "score":
+        return -eps
     if name == "x0":
         return x0
     if name == "v":

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sfumato.noise import Noise, Seeds
 from sfumato.processes import EDM, Cosine, LinearBeta, Rectified
-from sfumato.training import LogitNormal, LogNormal, Uniform
+from sfumato.training import Levels, LogitNormal, LogNormal, Uniform
 
 N = 20_000
 
@@ -20,6 +20,13 @@ def test_uniform():
     assert t.dtype == torch.float64 and t.shape == (N,)
     assert stats.kstest(t.numpy(), stats.uniform(0.2, 0.7).cdf).pvalue > 1e-3
     assert Uniform()(EDM(), N, Noise(1)).min() >= 1e-5
+
+
+def test_levels_are_the_grid_with_equal_shares():
+    t = Levels(5)(EDM(), N, Noise(1))
+    values, counts = t.unique(return_counts=True)
+    assert values.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert (counts / N - 0.2).abs().max() < 4 * math.sqrt(0.16 / N)
 
 
 @pytest.mark.parametrize("process", [EDM(), LinearBeta(), Cosine(), Rectified()], ids=lambda p: type(p).__name__)

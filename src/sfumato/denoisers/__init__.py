@@ -10,6 +10,7 @@ from sfumato.denoisers.preconditioned import (
     log_snr,
     predict_eps,
     predict_flow,
+    predict_score,
     predict_v,
     predict_x0,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "log_snr",
     "predict_eps",
     "predict_flow",
+    "predict_score",
     "predict_v",
     "predict_x0",
 ]

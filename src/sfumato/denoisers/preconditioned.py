@@ -71,6 +71,15 @@ def predict_flow(alpha: Coefficient, sigma: Coefficient) -> Scheme:
     return Scheme(1.0 / _norm(alpha, sigma), 1.0 / total, -sigma / total, sigma / total)
 
 
+def predict_score(alpha: Coefficient, sigma: Coefficient) -> Scheme:
+    """F = sigma score = -eps of the bare x_t, so x_0 = (u + sigma F) / alpha; needs alpha > 0.
+
+    The input is not scaled: a score network divided by its level, s = F / sigma. Source: Song & Ermon 2020 (2006.09011)
+    technique 3.
+    """
+    return Scheme(1.0 + 0.0 * sigma, 1.0 / alpha, sigma / alpha, log_snr(alpha, sigma))
+
+
 def edm(sigma_data: float = 0.5) -> Parameterization:
     """Karras' preconditioning for data of standard deviation `sigma_data`, for any alpha and sigma.
 

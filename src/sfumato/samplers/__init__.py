@@ -11,7 +11,8 @@ from sfumato.samplers.dpmpp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from sfumato.samplers.euler import Euler
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import Langevin, SNRLangevin
-from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
+from sfumato.samplers.overwrite import Held, Overwrite
+from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, WideAncestral, simulate
 from sfumato.samplers.unipc import UniPC
 
 __all__ = [
@@ -28,14 +29,17 @@ __all__ = [
     "DPMpp3S",
     "Euler",
     "EulerMaruyama",
+    "Held",
     "Heun",
     "Langevin",
+    "Overwrite",
     "ReverseDiffusion",
     "SNRLangevin",
     "Sampler",
     "Step",
     "Times",
     "UniPC",
+    "WideAncestral",
     "blank",
     "sample",
     "simulate",

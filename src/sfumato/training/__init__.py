@@ -16,7 +16,7 @@ from sfumato.training.objectives import (
     x0_weight,
 )
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
-from sfumato.training.times import LogitNormal, LogNormal, LossAware, LowDiscrepancy, Steps, Uniform, UniformLogSNR
+from sfumato.training.times import Levels, LogitNormal, LogNormal, LossAware, LowDiscrepancy, Steps, Uniform, UniformLogSNR
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Ema",
     "Hybrid",
     "ImplicitScore",
+    "Levels",
     "Likelihood",
     "LogNormal",
     "LogitNormal",

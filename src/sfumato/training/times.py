@@ -32,6 +32,17 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """One of `count` levels with equal probability: t = i / (count - 1), both ends among them."""
+
+    count: int
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        index = noise.choice(torch.ones(batch, self.count, dtype=torch.float64))
+        return index.double() / (self.count - 1)
+
+
+@dataclass(frozen=True)
 class LogNormal:
     """log(sigma / alpha) ~ N(mean, std^2), held to the ends of the process.
 
