@@ -135,7 +135,7 @@ def test_parts_follow_the_kind() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="kind is 've', 'vp' or 'sub-vp', got 'vpp'"):
         Recipe(kind="vpp")
-    with pytest.raises(ValueError, match="predictor is .* got 'heun'"):
+    with pytest.raises(ValueError, match=r"predictor is .* got 'heun'"):
         Recipe(predictor="heun")
     with pytest.raises(ValueError, match="ancestral sampling is not defined for sub-vp"):
         Recipe(kind="sub-vp", predictor="ancestral")

@@ -1,4 +1,4 @@
-"""Score SDE: score-based generative modeling through stochastic differential equations (Song et al. 2021, 2011.13456)."""
+"""Score SDE: score-based generative modeling through SDEs (Song et al. 2021, 2011.13456)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Recipe(Network):
     predictor makes the step of the reverse SDE, then `moves` Langevin moves correct it, with
     e = 2 (snr |z| / |score|)^2. Under VE end with `sample(..., denoise=True)`; under VP and sub-VP the last step goes to
     t = 0 and returns its mean. That is the order of the paper's algorithm; its public code corrects before it predicts,
-    which is the same run on a grid whose first time is there twice, (1.0, *times()): one more correction, at t = 1.
+    which is the same run on a grid whose first time is there twice, (1.0, *times()): a correction more, at t = 1.
 
     `conditioned(m)` overwrites what m saw after every predictor and corrector move: inpainting and colourisation (with
     `Gray`, whose projection is the paper's channel rotation). In the public code the last state of both keeps the noise
     of the unseen part; here it is denoised with the rest. Likelihood: `likelihood.log_prob` on this process.
 
-    The defaults are CIFAR-10's under VE; `Recipe.vp()` and `Recipe.sub_vp()` are its other two, without a corrector. The
-    corrector's norms are per sample, where the paper's are averaged over the batch (ours).
+    The defaults are CIFAR-10's under VE; `Recipe.vp()` and `Recipe.sub_vp()` are its other two, without a corrector.
+    The corrector's norms are per sample, where the paper's are averaged over the batch (ours).
 
     Args:
         kind: "ve", "vp" or "sub-vp".

@@ -1,8 +1,8 @@
 """Conditioning by overwriting: what a linear operator saw is written into the state, noised to its level.
 
 Under y = A x_0 without noise, A^+ y is the seen part of x_0 and A^+ A projects onto that part, so a state is made to
-agree with a draw k of q(x_s | x_0 = A^+ y) by x <- x + A^+ A (k - x): inpainting with a mask, colourisation with `Gray`,
-in any basis. Simple and biased: the rest sees the seen part only through the denoiser.
+agree with a draw k of q(x_s | x_0 = A^+ y) by x <- x + A^+ A (k - x): inpainting with a mask, colourisation with
+`Gray`, in any basis. Simple and biased: the rest sees the seen part only through the denoiser.
 """
 
 from __future__ import annotations
