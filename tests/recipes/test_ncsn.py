@@ -126,7 +126,7 @@ def test_rule_two_is_solved(d: int) -> None:
 
 
 def test_rule_two_needs_dimensions() -> None:
-    with pytest.raises(ValueError, match="in 4 dimensions shells overlap by more than 0.5"):
+    with pytest.raises(ValueError, match=r"in 4 dimensions shells overlap by more than 0.5"):
         ncsnv2.ratio(4)
 
 
@@ -158,5 +158,5 @@ def test_fitted_follows_the_rules() -> None:
     # the fewest levels whose ratio is at most that of the rule
     assert gamma <= ncsnv2.ratio(16) < (5.0 / 0.05) ** (1 / (recipe.levels - 2))
     assert recipe.epsilon == pytest.approx(ncsnv2.step_size(gamma, 3) * 0.05**2)
-    with pytest.raises(ValueError, match="within 0.0 of each other, below sigma_min = 0.05"):
+    with pytest.raises(ValueError, match=r"within 0.0 of each other, below sigma_min = 0.05"):
         ncsnv2.Recipe(sigma_min=0.05).fitted(torch.ones(3, 16))

@@ -1,6 +1,7 @@
 """Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
 
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
 from sfumato.denoisers.preconditioned import (
     Parameterization,
@@ -14,6 +15,7 @@ from sfumato.denoisers.preconditioned import (
     predict_v,
     predict_x0,
 )
+from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
 from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
 from sfumato.estimate import Estimate
@@ -22,6 +24,7 @@ __all__ = [
     "Clipped",
     "Counted",
     "Denoiser",
+    "Ensemble",
     "Estimate",
     "Given",
     "LearnedVariance",
@@ -30,6 +33,7 @@ __all__ = [
     "Preconditioned",
     "Recorded",
     "Scheme",
+    "Thresholded",
     "Windowed",
     "Wrapper",
     "edm",

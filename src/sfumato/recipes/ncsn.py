@@ -22,7 +22,7 @@ class Recipe(Ladder):
 
     over `times()`, whose first time is there twice so that the first level has its moves too. The public code drifts by
     a_i and adds sqrt(2 a_i) z with the same epsilon, twice the step: `halved=False`. There is no last denoising step,
-    and that is most of this model's FID: `sample(..., denoise=True)` makes it. `conditioned(m)` is the paper's inpainting:
+    which is most of this model's FID: `sample(..., denoise=True)` makes it. `conditioned(m)` is the paper's inpainting:
     one draw of the seen part a level, written in again after every move. Levels are in the unit of the data, for the
     paper's data on [0, 1].
 

@@ -20,8 +20,8 @@ class Recipe(Ladder):
 
     (1) sigma_1 is the largest distance between two data, `largest_distance`. (2) The ratio of neighbouring levels makes
     half of the mass of one level's shell be covered by the next: `overlap` and `ratio`. (3) The network does not see
-    sigma, s(x, sigma) = F(x) / sigma. (4) As many levels as affordable, then T, then the epsilon that keeps the variance
-    nearest to the level's: `variance_ratio` and `step_size`. (5) Sample with averaged weights, decay 0.999.
+    sigma, s(x, sigma) = F(x) / sigma. (4) As many levels as affordable, then T, then the epsilon that keeps the
+    variance nearest to the level's: `variance_ratio` and `step_size`. (5) Sample with averaged weights, decay 0.999.
 
     At each level `moves` moves x <- x + a_i s + sqrt(2 a_i) z, a_i = epsilon sigma_i^2 / sigma_L^2 (twice the step of
     NCSN's formula), over `times()`, from uniform noise on [0, 1); at the end one denoising step,
