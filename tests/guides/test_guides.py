@@ -161,7 +161,7 @@ def test_interval_with_a_time_for_each_sample() -> None:
 def test_interval_checks_what_it_is_given() -> None:
     with pytest.raises(ValueError, match="needs a guide that wraps the denoiser it guides, got WorldDenoiser"):
         Interval(full_world().denoiser(LinearBeta()))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="got 2.0 and 2.0"):
+    with pytest.raises(ValueError, match=r"got 2\.0 and 2\.0"):
         Interval(CFG(full_world().denoiser(LinearBeta())), 2.0, 2.0)
 
 

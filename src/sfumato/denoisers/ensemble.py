@@ -16,8 +16,8 @@ from sfumato.processes import Process, Time
 class Ensemble(Denoiser):
     """The mean of the members' estimates; its variance is theirs on average and the spread of their means.
 
-    Var = mean(var_k) + mean((D_k - D)^2), elementwise: the law of total variance, where each member is equally likely to
-    be right. A member without a variance counts as one of 0. One call of each.
+    Var = mean(var_k) + mean((D_k - D)^2), elementwise: the law of total variance, where each member is equally
+    likely to be right. A member without a variance counts as one of 0. One call of each.
 
     Args:
         members: denoisers of one process.

@@ -13,7 +13,7 @@ from sfumato.processes import Time
 
 
 class Thresholded(Wrapper):
-    """The mean clipped to [-m, m] and divided by m, m the larger of 1 and a quantile of its absolute values, per sample.
+    """The mean clipped to [-m, m] and divided by m, m the larger of 1 and a quantile of |mean|, per sample.
 
     For data in [-1, 1] under strong guidance: it pushes saturated elements inwards, where `Clipped` leaves them at the
     ends. Source: Saharia et al. 2022 (2205.11487) section 2.3.

@@ -18,7 +18,7 @@ class RescaledCFG(CFG):
 
         D <- D^ (share std(D_c) / std(D^) + 1 - share).
 
-    Per sample. The paper rescales the network's own output, v; here it is x_0's estimate (ours), which needs no network.
+    Per sample. The paper rescales the network's own output, v; here it is the estimate of x_0 (ours).
 
     Args:
         inner, scale, null: as of `CFG`; the paper has scale 7.5.

@@ -29,8 +29,8 @@ class Recipe(Network):
     Loss E_t |sigma score(x_t, t) + eps|^2, t uniform on [1e-5, 1]. Sampling goes down `times()`: at each new level a
     predictor makes the step of the reverse SDE, then `moves` Langevin moves correct it, with
     e = 2 (snr |z| / |score|)^2. Under VE end with `sample(..., denoise=True)`; under VP and sub-VP the last step goes
-    to t = 0 and returns its mean. That is the order of the paper's algorithm; its public code corrects before it predicts,
-    which is the same run on a grid whose first time is there twice, (1.0, *times()): a correction more, at t = 1.
+    to t = 0 and returns its mean. That is the order of the paper's algorithm; its public code corrects before it
+    predicts, which is the same run on a grid whose first time is there twice, (1.0, *times()): a correction more, at t = 1.
 
     `conditioned(m)` overwrites what m saw after every predictor and corrector move: inpainting and colourisation (with
     `Gray`, whose projection is the paper's channel rotation). In the public code the last state of both keeps the noise

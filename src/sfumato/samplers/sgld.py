@@ -31,8 +31,8 @@ class SGLD:
 
     The gradient's own noise is of order e_k and vanishes before the injected one, so nothing is accepted or rejected.
     The convention: drift e / 2, noise sqrt(e); `Langevin` writes the same moves with e / 2 in the place of e. With a
-    fixed step (gamma = 0) and the exact gradient of N(m, s^2) it is AR(1) with factor 1 - e / (2 s^2) and settles at the
-    variance s^2 / (1 - e / (4 s^2)); it diverges from e = 4 s^2 on.
+    fixed step (gamma = 0) and the exact gradient of N(m, s^2) it is AR(1) with factor 1 - e / (2 s^2) and settles at
+    the variance s^2 / (1 - e / (4 s^2)); it diverges from e = 4 s^2 on.
 
     It has no denoiser and no grid: `chain(score, w, noise)` with any score, `minibatch` for one of data. Averages over
     the chain are weighted by the steps: `average`.
@@ -62,7 +62,7 @@ class SGLD:
         """e_0 .. e_{steps - 1}, from `first` to `last`."""
         if self.decay == 0.0:
             return (self.first,) * self.steps
-        # (b + K) / b = r with K = steps - 1 and r = (first / last)^(1 / gamma), so e_k = first (1 + k (r - 1) / K)^-gamma.
+        # (b + K) / b = r, K = steps - 1, r = (first / last)^(1 / gamma): e_k = first (1 + k (r - 1) / K)^-gamma.
         growth = ((self.first / self.last) ** (1.0 / self.decay) - 1.0) / (self.steps - 1)
         return tuple(self.first * (1.0 + k * growth) ** -self.decay for k in range(self.steps))
 
