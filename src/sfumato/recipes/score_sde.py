@@ -30,7 +30,7 @@ class Recipe(Network):
     predictor makes the step of the reverse SDE, then `moves` Langevin moves correct it, with
     e = 2 (snr |z| / |score|)^2. Under VE end with `sample(..., denoise=True)`; under VP and sub-VP the last step goes
     to t = 0 and returns its mean. That is the order of the paper's algorithm; its public code corrects before it
-    predicts, which is the same run on a grid whose first time is there twice, (1.0, *times()): a correction more, at t = 1.
+    predicts, which is the same run on a grid whose first time is there twice, (1.0, *times()).
 
     `conditioned(m)` overwrites what m saw after every predictor and corrector move: inpainting and colourisation (with
     `Gray`, whose projection is the paper's channel rotation). In the public code the last state of both keeps the noise
