@@ -15,6 +15,9 @@ EXAMPLES = {
     "samplers": "sfumato sample fashion -n 16 --sampler {key} -o out",
     "recipes": "sfumato train {key} FOLDER -o run",
 }
+# What a method must have for the example of its folder to run: not all samplers start from a denoiser, not all recipes
+# are trained.
+NEEDS = {"samplers": "step", "recipes": "model"}
 PYTHON = "python -c 'import sfumato as sf; print(sf.recipes.load(\"{key}\").Recipe)'"
 
 
@@ -36,7 +39,8 @@ def command(
         return
     said = recipes.describe(key)
     folder = said.module.split(".")[1]
-    example = EXAMPLES.get(folder, PYTHON).format(key=key)
+    runs = folder not in NEEDS or NEEDS[folder] in said.methods
+    example = (EXAMPLES.get(folder, PYTHON) if runs else PYTHON).format(key=key)
     paper = entry._asdict() if entry else {}
     fields = [field._asdict() for field in said.fields]
     console.emit("item", **{**paper, "key": key, "status": "works", "module": said.module, "text": said.text})

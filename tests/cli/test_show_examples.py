@@ -1,0 +1,23 @@
+"""The command that `show` ends with is one that the method can run."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from sfumato import recipes
+from sfumato.cli.main import app
+from sfumato.samplers import Sampler
+
+
+@pytest.mark.parametrize("key", sorted(recipes.names()))
+def test_examples_fit_the_method(key: str) -> None:
+    result = CliRunner().invoke(app, ["show", key])
+    assert result.exit_code == 0
+    recipe, example = recipes.load(key).Recipe, result.stdout.rpartition("Run it:\n")[2].strip()
+    if example.startswith("sfumato train"):
+        assert hasattr(recipe, "model") and hasattr(recipe, "objective")
+    elif example.startswith("sfumato sample"):
+        assert issubclass(recipe, Sampler)
+    elif example.startswith("python"):
+        assert not hasattr(recipe, "model") and not issubclass(recipe, Sampler)
