@@ -11,9 +11,10 @@ from torch import Tensor
 from worlds_for_tests import close, full_world, moments, normal, tensor
 
 from sfumato import GaussianWorld, Measurement, Noise, grids, sample
-from sfumato.denoisers import Counted, MeanOnly
+from sfumato.denoisers import Counted
 from sfumato.operators import Mask
 from sfumato.processes import Geometric, LinearBeta, SubVP, Table
+from sfumato.processes.variances import large, small
 from sfumato.recipes.score_sde import Recipe
 from sfumato.samplers import (
     Ancestral,
@@ -21,7 +22,6 @@ from sfumato.samplers import (
     EulerMaruyama,
     ReverseDiffusion,
     SNRLangevin,
-    WideAncestral,
     trajectory,
 )
 
@@ -38,11 +38,11 @@ def test_wide_ancestral_on_a_table_is_the_papers_vp_predictor() -> None:
     world = full_world()
     beta, bar = 1e-4 + (0.02 - 1e-4) * (n - 1) / 999, process.alpha_bars[n - 1]
     score = world.marginal(process, n / 1000).score(x)
-    out, memory = WideAncestral().step(world.denoiser(process), x, n / 1000, (n - 1) / 1000, "kept", Noise(2))
+    out, memory = Ancestral(large).step(world.denoiser(process), x, n / 1000, (n - 1) / 1000, "kept", Noise(2))
     close(out, (x + beta * score) / math.sqrt(1 - beta) + math.sqrt(beta) * Noise(2).normal(x), 1e-9)
     assert memory == "kept" and bar < 1
     for t, s in ((0.001, 0.0), (0.4, 0.4)):
-        a, b = (WideAncestral().step(world.denoiser(process), x, t, s, None, Noise(k))[0] for k in (0, 1))
+        a, b = (Ancestral(large).step(world.denoiser(process), x, t, s, None, Noise(k))[0] for k in (0, 1))
         close(a, b)
 
 
@@ -52,7 +52,7 @@ def test_ancestral_is_the_papers_ve_predictor() -> None:
     now, then = process.sigma(t) ** 2, process.sigma(s) ** 2
     expected = x + (now - then) * world.marginal(process, t).score(x)
     expected = expected + math.sqrt(then * (now - then) / now) * Noise(1).normal(x)
-    close(Ancestral().step(MeanOnly(world.denoiser(process)), x, t, s, None, Noise(1))[0], expected, 1e-10)
+    close(Ancestral(small).step(world.denoiser(process), x, t, s, None, Noise(1))[0], expected, 1e-10)
 
 
 def test_error_of_the_wide_ancestral_predictor() -> None:
@@ -70,7 +70,7 @@ def test_error_of_the_wide_ancestral_predictor() -> None:
         errors.append(var - V)
         if N > 100:
             continue
-        _, got = moments(narrow().denoiser(process), WideAncestral(), grids.uniform(N), tensor(0.0), math.sqrt(start))
+        _, got = moments(narrow().denoiser(process), Ancestral(large), grids.uniform(N), tensor(0.0), math.sqrt(start))
         close(got, var, 1e-9)
     assert errors[2] == pytest.approx(7.5e-4, rel=0.05)
     assert math.log2(errors[1] / errors[2]) == pytest.approx(1.0, abs=0.1)
@@ -127,8 +127,8 @@ def test_parts_follow_the_kind() -> None:
     assert Recipe().sampler() == Chain(ReverseDiffusion(), SNRLangevin(0.16, 1))
     assert Recipe.vp().sampler() == EulerMaruyama() == Recipe.sub_vp().sampler()
     assert Recipe.sub_vp().kind == "sub-vp"
-    assert Recipe(predictor="ancestral", snr=0.1, moves=3).sampler() == Chain(Ancestral(), SNRLangevin(0.1, 3))
-    assert Recipe(kind="vp", predictor="ancestral", snr=0.0).sampler() == WideAncestral()
+    assert Recipe(predictor="ancestral", snr=0.1, moves=3).sampler() == Chain(Ancestral(small), SNRLangevin(0.1, 3))
+    assert Recipe(kind="vp", predictor="ancestral", snr=0.0).sampler() == Ancestral(large)
     assert Recipe(predictor="euler-maruyama", snr=0.0).sampler() == EulerMaruyama()
 
 

@@ -10,12 +10,12 @@ from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.processes import Geometric
-from sfumato.recipes.network import Network
+from sfumato.recipes.pictures import Pictures
 from sfumato.training import Denoising, Levels, eps_weight
 
 
 @dataclass(frozen=True)
-class Ladder(Network):
+class Ladder(Pictures):
     """sigma_1 > ... > sigma_L, geometric, under alpha = 1.
 
     Args:

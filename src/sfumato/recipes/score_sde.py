@@ -8,7 +8,8 @@ from sfumato import grids
 from sfumato.denoisers import Denoiser, Preconditioned, predict_eps, predict_score
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Geometric, LinearBeta, SubVP
-from sfumato.recipes.network import Network
+from sfumato.processes.variances import large, small
+from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import (
     Ancestral,
     Chain,
@@ -17,13 +18,12 @@ from sfumato.samplers import (
     ReverseDiffusion,
     Sampler,
     SNRLangevin,
-    WideAncestral,
 )
 from sfumato.training import Denoising, Uniform, eps_weight
 
 
 @dataclass(frozen=True)
-class Recipe(Network):
+class Recipe(Pictures):
     """A network for the score of a VE, VP or sub-VP process; predictor-corrector sampling; conditioning by overwriting.
 
     Loss E_t |sigma score(x_t, t) + eps|^2, t uniform on [1e-5, 1]. Sampling goes down `times()`: at each new level a
@@ -123,7 +123,8 @@ class Recipe(Network):
             return EulerMaruyama()
         if self.predictor == "reverse-diffusion":
             return ReverseDiffusion()
-        return Ancestral() if self.kind == "ve" else WideAncestral()
+        # The paper's ancestral step has btilde under VE and beta under VP.
+        return Ancestral(small if self.kind == "ve" else large)
 
     @staticmethod
     def _chain(predictor: Sampler, corrector: Sampler | None) -> Sampler:

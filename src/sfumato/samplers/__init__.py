@@ -12,7 +12,7 @@ from sfumato.samplers.euler import Euler
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import Langevin, SNRLangevin
 from sfumato.samplers.overwrite import Held, Overwrite
-from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, WideAncestral, simulate
+from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
 from sfumato.samplers.unipc import UniPC
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "Step",
     "Times",
     "UniPC",
-    "WideAncestral",
     "blank",
     "sample",
     "simulate",

@@ -1,7 +1,6 @@
-"""Steps of stochastic differential equations: `simulate` for any, and predictors for the reverse SDE of a process.
+"""Steps of stochastic differential equations: `simulate` for any, two predictors for the reverse SDE of a process.
 
-Score SDE (Song et al. 2021, 2011.13456). The paper's ancestral sampling under VE is `Ancestral`, under VP
-`WideAncestral`.
+Score SDE (Song et al. 2021, 2011.13456). The third predictor of the paper, ancestral sampling, is `Ancestral`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser
-from sfumato.estimate import Estimate
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers.base import Sampler
@@ -83,22 +81,3 @@ class ReverseDiffusion(Sampler):
         if process.log_snr(s) < math.inf:
             xs = xs + q * noise.normal(xt)
         return xs, memory
-
-
-@dataclass(frozen=True)
-class WideAncestral(Sampler):
-    """The mean of the ancestral step with the forward transition's variance, beta on a table, not btilde.
-
-        x_s ~ N( (x_t + q^2 score) / r,  q^2 ),   r = alpha_t / alpha_s,  q^2 = sigma_t^2 - r^2 sigma_s^2,
-
-    (about the shift, where there is one): the paper's ancestral predictor for VP. A step to sigma = 0 returns its mean.
-    Source: Ho et al. 2020 (2006.11239) section 3.2; Song et al. 2021 (2011.13456) eq. 4.
-    """
-
-    def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
-        process = denoiser.process
-        assert isinstance(process, Gaussian) and isinstance(t, float) and isinstance(s, float)
-        xs = process.reverse(Estimate(denoiser(xt, t).mean), xt, t, s).mean
-        if s == t or process.log_snr(s) == math.inf:
-            return xs, memory
-        return xs + process.forward(xt, s, t).std * noise.normal(xt), memory

@@ -16,7 +16,16 @@ from sfumato.training.objectives import (
     x0_weight,
 )
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
-from sfumato.training.times import Levels, LogitNormal, LogNormal, LossAware, LowDiscrepancy, Steps, Uniform, UniformLogSNR
+from sfumato.training.times import (
+    Levels,
+    LogitNormal,
+    LogNormal,
+    LossAware,
+    LowDiscrepancy,
+    Steps,
+    Uniform,
+    UniformLogSNR,
+)
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
