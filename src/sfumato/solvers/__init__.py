@@ -11,8 +11,10 @@ from sfumato.solvers.gdp import GDP
 from sfumato.solvers.ilvr import ILVR
 from sfumato.solvers.mcg import MCG
 from sfumato.solvers.mmps import MMPS
+from sfumato.solvers.pigdm import PiGDM, PiGDMScore
 from sfumato.solvers.repaint import RePaint
 from sfumato.solvers.sdedit import SDEdit
+from sfumato.solvers.tmpd import TMPD
 
 __all__ = [
     "CCDF",
@@ -23,9 +25,12 @@ __all__ = [
     "ILVR",
     "MCG",
     "MMPS",
+    "TMPD",
     "CoPaint",
     "DiffPIR",
     "Guided",
+    "PiGDM",
+    "PiGDMScore",
     "RePaint",
     "SDEdit",
     "Solver",
