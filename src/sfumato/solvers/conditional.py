@@ -47,9 +47,7 @@ def misfit(m: Measurement, x: Tensor, rho: float) -> Tensor:
     return _power(r - operator(z)) / m.sigma**2 + _power(z) / rho**2
 
 
-def langevin(
-    m: Measurement, x: Tensor, rho: float, noise: Noise, *, sigma: float, moves: int, size: float
-) -> Tensor:
+def langevin(m: Measurement, x: Tensor, rho: float, noise: Noise, *, sigma: float, moves: int, size: float) -> Tensor:
     """`moves` Langevin moves from x towards N(x_0; x, rho^2 I) N(y; A x_0, sigma^2 I), any differentiable operator.
 
     z <- z + size grad log p(z) + sqrt(2 size) noise; stable for size < 2 sigma^2 / |A|^2. Biased by O(size).
