@@ -37,8 +37,8 @@ class Basis(sf.Noise):
 def _law(solver, denoiser, m, times=None, stop=None, draws=None):
     """Mean (d,) and covariance (d, d) of the state at times[stop] (the end by default), for one y, exactly.
 
-    Each step is x' = P x + q + R z, z the `draws` numbers that it draws (d by default): P, q and R come from running the
-    solver itself on unit vectors, after row 0 of zeros.
+    Each step is x' = P x + q + R z, z the `draws` numbers that it draws (d by default): P, q and R come from running
+    the solver itself on unit vectors, after row 0 of zeros.
     """
     (d,) = m.event
     rows = m.repeat(1 + d + (d if draws is None else draws))
@@ -174,3 +174,8 @@ def pinned_figures(pinned, ddpm):
         return (float(errors.mean()), seen, hidden), float(errors.std())
 
     return figures
+
+
+@pytest.fixture
+def basis():
+    return Basis

@@ -35,16 +35,16 @@ def misfit(m: Measurement, x: Tensor, rho: float) -> Tensor:
     a constant that does not depend on x.
 
     Computed as min_z |r - A z|^2 / sigma^2 + |z|^2 / rho^2, a sum of positive terms. The minimiser carries no gradient
-    and needs none: at a minimum the value does not move with it. Where sigma = 0 only the second term is left.
+    and needs none: at a minimum the value does not move with it. Where sigma = 0 only the second term is left, and
+    it carries no gradient.
     """
     operator = m.operator
     assert isinstance(operator, Linear)
     r = m.residual(x)
-    if m.sigma == 0.0:
-        return _power(operator.pinv(r)) / rho**2
     with torch.no_grad():
         z = operator.ridge(r, (m.sigma / rho) ** 2)
-    return _power(r - operator(z)) / m.sigma**2 + _power(z) / rho**2
+    second = _power(z) / rho**2
+    return second if m.sigma == 0.0 else _power(r - operator(z)) / m.sigma**2 + second
 
 
 def langevin(m: Measurement, x: Tensor, rho: float, noise: Noise, *, sigma: float, moves: int, size: float) -> Tensor:

@@ -25,8 +25,8 @@ class DAPS(Solver):
     x_hat = ODE(x_t),   x_0 ~ N(x_hat, r_t^2 I) N(y; A x_0, tau^2 I) by Langevin moves,   x_s = alpha_s x_0 + sigma_s z,
 
     r_t = sigma_t / alpha_t. It would keep the marginals if x_0 were drawn from p(x_0 | x_t, y); about the end of an ODE
-    N(x_hat, r_t^2 I) is too wide, and so are the samples (1.4 to 1.8 times the variance with `Conditional`). No gradient
-    passes through the network. Levels follow Karras' rule. A time is shared by the batch.
+    N(x_hat, r_t^2 I) is too wide, and so are the samples (1.4 to 1.8 times the variance with `Conditional`). The
+    network is not differentiated. Levels follow Karras' rule. A time is shared by the batch.
 
     Args:
         steps: levels.
@@ -73,7 +73,7 @@ class DAPS(Solver):
 
 @dataclass(frozen=True)
 class Conditional(DAPS):
-    """DAPS with the exact Gaussian draw in place of Langevin moves, with sigma_y for tau; for linear operators (ours)."""
+    """DAPS with the exact Gaussian draw in place of Langevin moves, sigma_y for tau; for linear operators (ours)."""
 
     needs: ClassVar[type[Operator]] = Linear  # type: ignore[type-abstract]
 

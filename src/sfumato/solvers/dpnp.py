@@ -10,7 +10,7 @@ from sfumato.solvers.pnp_dm import PnPDM
 
 @dataclass(frozen=True)
 class DPnP(PnPDM):
-    """The split Gibbs sampler of `PnPDM`, found independently, with its own annealing: eta_k, here rho, from 0.5 to 0.1.
+    """The split Gibbs sampler of `PnPDM`, found independently, with its own annealing of eta_k (rho) from 0.5 to 0.1.
 
     Its total variation to the posterior is bounded by the errors of the score and by eta_k. The prior draw is DDS-DDPM:
     the reverse chain from the level eta_k; the likelihood draw is exact where A is linear, and elsewhere Langevin moves

@@ -1,4 +1,4 @@
-"""FPS-SMC: diffusion posterior sampling for linear inverse problems, a filtering perspective (Dou & Song 2024, ICLR)."""
+"""FPS-SMC: posterior sampling for linear inverse problems, a filtering perspective (Dou & Song 2024, ICLR)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class FPSSMC(Particles):
     fixed-ratio step with eta^2 = c. Each set is resampled by N(y_s; A mu, std^2 A A^T + alpha_s^2 sigma_y^2 I), then
     x_s drawn given y_s; the step to t = 0 is the plain mean. With one particle it is FPS. No gradients.
 
-    Exact for sigma_y = 0 only (with `ancestral`, as steps and particles grow). With noise it counts y once a level, as
-    if errors of different levels were independent: the spread along A goes to 0 with more steps, however many particles.
-    `telescoping` mends that (ours): weights are divided by the density of the level before, so that only
+    Exact for sigma_y = 0 only (with `ancestral`, as steps and particles grow). With noise y is counted once a level, as
+    if errors of different levels were independent: the spread along A goes to 0 with more steps, however many
+    particles. `telescoping` mends that (ours): weights are divided by the density of the level before, so that only
     N(y; A x_0, sigma_y^2 I) remains; the last kernel then conditions on y and has std `last`.
 
     Args:

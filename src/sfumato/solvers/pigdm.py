@@ -25,7 +25,7 @@ class PiGDM(Solver):
     x_s = alpha_s D + sigma_s (sqrt(1 - tau) eps_hat + sqrt(tau) z) + weight alpha_t r_t^2 g,
     g = (dD/dx_t)^T A^T (r_t^2 A A^T + sigma_y^2 I)^{-1} (y - A D),   r_t^2 = sigma_t^2 / (alpha_t^2 + sigma_t^2),
 
-    from the start alpha_1 A^+ y + sigma_1 z. Never exact for sigma_y > 0: the guidance does not shrink with the step, so
+    from the start alpha_1 A^+ y + sigma_1 z. Never exact for sigma_y > 0: guidance does not shrink with the step, so
     the spread along A collapses, the more the more steps; `PiGDMScore` is the consistent form. Without noise it is a
     projection, and good. One call and one backward pass per step. A time is shared by the batch.
 
@@ -70,7 +70,7 @@ class PiGDMScore(Guided):
     """The score form: E[x_0 | x_t, y] = D + sigma_t^2 / alpha_t g, with g as in `PiGDM`, through any sampler.
 
     Exact on N(0, prior_var I) for any A and sigma_y. On other data each direction is treated as if it had this
-    variance, which under-uses y in tight directions. Times are uniform in log SNR (ours). A time is shared by the batch.
+    variance, which under-uses y in tight directions. Times are uniform in log SNR (ours), shared by the batch.
 
     Args:
         steps, sampler: see `Guided`.

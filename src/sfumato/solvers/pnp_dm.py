@@ -1,4 +1,4 @@
-"""PnP-DM: principled probabilistic imaging with diffusion models as plug-and-play priors (Wu et al. 2024, 2405.18782)."""
+"""PnP-DM: probabilistic imaging with diffusion models as plug-and-play priors (Wu et al. 2024, 2405.18782)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RED-diff: a variational perspective on solving inverse problems with diffusion models (Mardani et al. 2023, 2305.04391)."""
+"""RED-diff: a variational perspective on inverse problems with diffusion models (Mardani et al. 2023, 2305.04391)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class REDDiff(OnData):
 
     |y - A mu|^2 / 2 + lambda sigma_t / alpha_t <eps_hat(x_t) - z, mu>,   x_t = alpha_t mu + shift_t + sigma_t z,
 
-    one level and one z a step, from noise to data. No gradient passes through the network. A mode seeker, not a sampler:
+    one level and one z a step, from noise to data. The network is not differentiated. A mode seeker, not a sampler:
     what spread its results have is the jitter of Adam, and coverage is far too low. A time is shared by the batch.
 
     Args:

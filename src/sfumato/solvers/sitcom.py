@@ -33,8 +33,8 @@ class SITCOM(Solver):
         lr: of Adam.
         lambda_: pull towards x_t.
 
-    Source: Alkhouri et al. 2025 (2410.04479) algorithm 1; defaults of its public code, which returns the iterate nearest
-    to the truth: not copied.
+    Source: Alkhouri et al. 2025 (2410.04479) algorithm 1; defaults of its public code, which returns the iterate
+    nearest to the truth: not copied.
     """
 
     steps: int = 20

@@ -1,6 +1,6 @@
 """SNIPS: solving noisy inverse problems stochastically (Kawar et al. 2021, 2105.14951).
 
-The noise of each level sigma is taken as a part of the measurement noise, so that in the singular basis every direction j
+The noise of each level sigma is taken as a part of the measurement noise, so that in the singular basis direction j
 has its own gradient and step size. With k = sigma_y / s_j (infinite where s_j = 0), D the denoised x and y_j the data,
 
     sigma < k:   h = sigma^2 (1 - w),   h g = w (y_j - x_j) + (1 - w) (D_j - x_j),   w = (sigma / k)^2
@@ -32,7 +32,7 @@ from sfumato.solvers.ddrm import Directions, directions
 class SNIPS(Solver):
     """Annealed Langevin dynamics in the singular basis of A, towards p(x_0 + n | y), n of the last level.
 
-    Exact up to mixing: at levels below sigma_y / s the stationary law of small moves is p(x_0 + n | y), with n a part of
+    Exact up to mixing: at levels below sigma_y / s the stationary law of small moves is p(x_0 + n | y), n a part of
     the measurement noise, so that |y - A x|^2 is that of the noise, not 0. Steps mix badly between modes. Steps of the
     grid move at their first time and then hand x / alpha to the next level; the last small noise stays.
 

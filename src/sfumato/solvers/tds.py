@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 class TDS(Particles):
     """Guided ancestral steps for a set of particles, weighted so that the guide's errors cancel.
 
-    twist(x_t) = log N(y; A D, r_t^2 A A^T + sigma_y^2 I), the likelihood of `PiGDMScore` (N(y; A D, sigma_y^2) where A is
+    twist(x_t) = log N(y; A D, r_t^2 A A^T + sigma_y^2 I), the likelihood of `PiGDMScore` (N(y; A D, sigma_y^2) if A is
     not linear); propose x_s from q, the reverse law about D + sigma_t^2 / alpha_t grad twist, and weigh by
 
         p(x_s | x_t) exp(twist(x_s) - twist(x_t)) / q(x_s | x_t),   at the end with p(y | x_0) for the twist.

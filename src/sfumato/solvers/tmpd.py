@@ -28,7 +28,7 @@ class TMPD(Guided):
         steps, sampler: see `Guided`.
         floor: least row sum.
 
-    Source: Boys et al. 2023 (2310.06721) section 3. Its public code starts from A 1 in place of 1, which is the same for
+    Source: Boys et al. 2023 (2310.06721) section 3. Its public code starts from A 1 in place of 1, the same for
     masks, averages and normalised blur.
     """
 

@@ -1,7 +1,7 @@
 """Guides made of the first two moments of x_0 given x_t: E[x_0 | x_t] = D, Cov[x_0 | x_t] = C.
 
-By Tweedie's formula of second order C = sigma_t^2 / alpha_t dD/dx_t, so C v is one backward pass through the network. If
-p(y | x_t) is approximated by a Gaussian about A D, its gradient in x_t is alpha_t / sigma_t^2 C b with b the pull of the
+By Tweedie's formula of second order C = sigma_t^2 / alpha_t dD/dx_t, so C v is one backward pass through the network.
+If p(y | x_t) is taken as a Gaussian about A D, its gradient in x_t is alpha_t / sigma_t^2 C b with b the pull of the
 data on D, and the guided denoiser is D + C b: MMPS, TMPD and PiGDM differ in b.
 """
 
