@@ -63,7 +63,7 @@ def karras(
     a, b = high ** (1.0 / rho), low ** (1.0 / rho)
     levels = [(a + i / (steps - 1) * (b - a)) ** rho for i in range(steps)]
     times = [start, *(process.time_of(-2.0 * math.log(level)) for level in levels[1:])]
-    return tuple(times) if process.sigma(0.0) > 0.0 else (*times, 0.0)
+    return tuple(times) if _level(process, 0.0) > 0.0 else (*times, 0.0)
 
 
 def arc(

@@ -48,12 +48,13 @@ def test_the_noise_of_a_set_is_that_of_its_row():
 
 def test_start_and_result(world, matrix):
     process = Anchored(LinearBeta(), torch.full((1, 3), 2.0).double())
-    m = sf.Measurement(matrix, torch.tensor([[0.0, 0.1], [1.0, 2.0]]).double(), 0.3)
+    m = sf.Measurement(matrix, torch.tensor([[0.0, 0.5], [1.0, 2.0]]).double(), 0.3)
     solver, D = TDS(particles=5, steps=4), world.denoiser(process)
-    assert solver.many(m).y.tolist() == [[0.0, 0.1]] * 5 + [[1.0, 2.0]] * 5
+    assert solver.many(m).y.tolist() == [[0.0, 0.5]] * 5 + [[1.0, 2.0]] * 5
     x = solver.start(D, m, 1.0, sf.Seeds([0, 1]))
     z = sf.Seeds([0, 1]).normal(torch.zeros(2, 5, 3).double())
-    torch.testing.assert_close(x, process.sigma(1.0) * z + process.shift(1.0, z))
+    law = process.prior(torch.zeros(1, 1, 3).double())
+    torch.testing.assert_close(x, law.mean + law.std * z)
     *_, last = solver.trajectory(D, m, sf.Seeds([0, 1]))
     one = solver(D, m, sf.Seeds([0, 1]))
     assert last.x.shape == (2, 5, 3) and one.shape == (2, 3)

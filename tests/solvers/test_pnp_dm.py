@@ -22,14 +22,13 @@ def test_an_ode_is_no_draw(affine_law):
     """The trap: with a deterministic prior step the chain loses most of its spread; with an ancestral one little."""
     world = sf.GaussianWorld(torch.zeros(1).double(), torch.eye(1).double())
     m = sf.Measurement(Identity(), torch.ones(1, 1).double(), 0.1)
-    inflated = 0.19 / 1.19  # noise 0.1^2 + 0.3^2 = 0.1; posterior variance 0.1 / 1.1
-    inflated = 0.1 / 1.1
+    inflated = 0.1 / 1.1  # noise 0.1^2 + 0.3^2 = 0.1
     ratio = {}
     for eta in (0.0, 1.0):
-        solver = PnPDM(steps=30, rho=0.3, first=0.3, prior_steps=25, sampler=DDIM(eta))
-        _, cov = affine_law(solver, world.denoiser(LinearBeta()), m, draws=27)
+        solver = PnPDM(steps=30, rho=0.3, first=0.3, prior_steps=100, sampler=DDIM(eta))
+        _, cov = affine_law(solver, world.denoiser(LinearBeta()), m, draws=102)
         ratio[eta] = float(cov) / inflated
-    assert ratio[0.0] < 0.4 and 0.8 < ratio[1.0] < 1.0
+    assert ratio[0.0] < 0.4 and 0.9 < ratio[1.0] < 1.0
 
 
 def test_the_grid_of_widths_and_the_state(world, matrix, ddpm):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -52,8 +51,9 @@ def clean(
     process = denoiser.process
     assert isinstance(process, Gaussian)
     times: tuple[float, ...] = (t,)
-    if steps > 1 and noise_level(process, t) > low:
-        times = grids.karras(process, steps, rho=rho, sigma_min=low, sigma_max=math.inf, start=t)
+    level = noise_level(process, t)
+    if steps > 1 and level > low:
+        times = grids.karras(process, steps, rho=rho, sigma_min=low, sigma_max=level, start=t)
     times = times if times[-1] == 0.0 else (*times, 0.0)
     return sample(denoiser, sampler, x1=xt, times=times, noise=noise)
 

@@ -81,7 +81,8 @@ class TDS(Particles):
             estimate = denoiser(x, t)
             twist = self.twist(many, estimate.mean, process, t)
             (g,) = torch.autograd.grad(twist.sum(), x)
-        twist, D, var = twist.detach(), estimate.mean.detach(), estimate.var
+        twist, D = twist.detach(), estimate.mean.detach()
+        var = None if estimate.var is None else estimate.var.detach()
         log_weight, log_evidence = memory.log_weight + twist.unflatten(0, (-1, K)), memory.log_evidence
         index = systematic(log_weight, noise)
         low = effective(log_weight) < self.threshold * K
@@ -89,7 +90,7 @@ class TDS(Particles):
             log_evidence = torch.where(low, log_evidence + _mean(log_weight), log_evidence)
             log_weight = torch.where(low[:, None], 0.0, log_weight)
             index = torch.where(low[:, None], index, torch.arange(K, device=index.device))
-            parts = (x.detach(), D, g, twist) if var is None else (x.detach(), D, g, twist, var.detach())
+            parts = (x.detach(), D, g, twist) if var is None else (x.detach(), D, g, twist, var)
             x, D, g, twist, *rest = (pick(v.unflatten(0, (-1, K)), index).flatten(0, 1) for v in parts)
             var = rest[0] if rest else None
         x = x.detach()
