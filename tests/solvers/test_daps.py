@@ -34,8 +34,9 @@ def test_a_step_is_ode_draw_and_noise(world, matrix, exact):
     got, memory = solver.step(D, m, x, t, s, 5, tape)
     assert memory == 6
     level = process.sigma(t) / process.alpha(t)
-    times = grids.karras(process, 4, start=t, sigma_min=0.01)
-    assert times[0] == t and len(times) == 5 and times[-1] == 0.0
+    times = grids.karras(process, 5, start=t, sigma_min=0.01)[:-1]
+    assert times[0] == t and len(times) == 5
+    assert process.sigma(times[-1]) / process.alpha(times[-1]) == pytest.approx(0.01)
     x_hat = sf.sample(D, DDIM(), x1=x, times=times, noise=sf.Noise(0))
     tape.rewind()
     if exact:
@@ -87,3 +88,16 @@ def test_a_scale_for_each_element_is_an_error(world, matrix):
     m = sf.Measurement(matrix, torch.ones(1, 2).double(), 0.3)
     with pytest.raises(ValueError, match="one noise level for all elements"):
         Conditional(steps=2)(world.denoiser(process), m, sf.Noise(0))
+
+
+def test_below_the_end_of_the_ode_it_is_one_step_to_the_mean(world, matrix):
+    process, t = LinearBeta(), 0.0005
+    assert process.sigma(t) / process.alpha(t) < 0.01
+    x, m = torch.tensor([[0.5, 1.0, -1.0]]).double(), sf.Measurement(matrix, torch.ones(1, 2).double(), 1e6)
+    counted = sf.denoisers.Counted(world.denoiser(process))
+    tape = Tape()
+    got, _ = Conditional().step(counted, m, x, t, 0.0, 0, tape)
+    x_hat = world.denoiser(process)(x, t).mean
+    want = sample_gaussian(m, x_hat, process.sigma(t) / process.alpha(t), tape.rewind())
+    torch.testing.assert_close(got, want, atol=1e-9, rtol=0)
+    assert counted.calls == 1

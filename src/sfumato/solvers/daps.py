@@ -12,10 +12,10 @@ from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement, Operator
 from sfumato.processes import Gaussian, Time
-from sfumato.samplers import DDIM, Times
+from sfumato.samplers import DDIM, Times, sample
 from sfumato.solvers.base import Solver
 from sfumato.solvers.conditional import langevin, sample_gaussian
-from sfumato.solvers.on_data import clean, noise_level
+from sfumato.solvers.on_data import descent, noise_level
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DAPS(Solver):
 
     Args:
         steps: levels.
-        ode_steps: network evaluations at each.
+        ode_steps: Euler steps of the ODE at each, to the level 0.01; one network evaluation a step.
         high, low: first and last level sigma / alpha.
         moves: Langevin moves for each draw.
         size: of the moves, shrinking linearly to a hundredth in the run; below 2 tau^2 / |A|^2.
@@ -59,7 +59,8 @@ class DAPS(Solver):
     ) -> tuple[Tensor, Any]:
         process = denoiser.process
         assert isinstance(process, Gaussian) and isinstance(t, float)
-        x_hat = clean(denoiser, DDIM(), xt, t, noise, steps=self.ode_steps, low=0.01)
+        times = descent(process, t, self.ode_steps, low=0.01)
+        x_hat = sample(denoiser, DDIM(), x1=xt, times=times if len(times) > 1 else (t, 0.0), noise=noise)
         x0 = self.draw(denoiser, m, x_hat, t, memory / self.steps, noise)
         return process.marginal(x0, s).sample(noise), memory + 1
 

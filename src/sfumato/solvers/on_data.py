@@ -50,12 +50,16 @@ def clean(
     """
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    times: tuple[float, ...] = (t,)
-    level = noise_level(process, t)
-    if steps > 1 and level > low:
-        times = grids.karras(process, steps, rho=rho, sigma_min=low, sigma_max=level, start=t)
-    times = times if times[-1] == 0.0 else (*times, 0.0)
+    times = (*descent(process, t, steps - 1, rho=rho, low=low), 0.0)
     return sample(denoiser, sampler, x1=xt, times=times, noise=noise)
+
+
+def descent(process: Gaussian, t: float, steps: int, *, rho: float = 7.0, low: float) -> tuple[float, ...]:
+    """Karras' grid of `steps` steps from the level of t to `low`; t alone where there is nothing to descend."""
+    level = noise_level(process, t)
+    if steps < 1 or level <= low:
+        return (t,)
+    return grids.karras(process, steps + 1, rho=rho, sigma_min=low, sigma_max=level, start=t)[: steps + 1]
 
 
 def noise_level(process: Gaussian, t: Time) -> float:
