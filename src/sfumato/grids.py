@@ -42,22 +42,28 @@ def log_snr(
 
 
 def karras(
-    process: Gaussian, steps: int, *, rho: float = 7.0, sigma_min: float = 0.002, sigma_max: float = 80.0
+    process: Gaussian,
+    steps: int,
+    *,
+    rho: float = 7.0,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    start: float = 1.0,
 ) -> tuple[float, ...]:
     """Karras' grid in sigma / alpha, held to what the process reaches, and t = 0 at the end where sigma(0) = 0.
 
     sigma_i = (sigma_max^(1/rho) + i / (steps - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. steps - 1. It
-    begins at t = 1. On `EDM()`, whose sigma(0) is sigma_min, it is `uniform(steps - 1)`; end with `denoise=True`.
+    begins at `start`. On `EDM()`, whose sigma(0) is sigma_min, it is `uniform(steps - 1)`; end with `denoise=True`.
     Source: Karras et al. 2022 (2206.00364) eq. 5.
     """
     if steps < 2:
         raise ValueError(f"Karras' grid needs at least 2 steps, got {steps}.")
-    high = min(sigma_max, _level(process, 1.0))
+    high = min(sigma_max, _level(process, start))
     low = max(sigma_min, _level(process, 0.0))
     a, b = high ** (1.0 / rho), low ** (1.0 / rho)
     levels = [(a + i / (steps - 1) * (b - a)) ** rho for i in range(steps)]
-    times = [1.0, *(process.time_of(-2.0 * math.log(level)) for level in levels[1:])]
-    return tuple(times) if process.sigma(0.0) > 0.0 else (*times, 0.0)
+    times = [start, *(process.time_of(-2.0 * math.log(level)) for level in levels[1:])]
+    return tuple(times) if _level(process, 0.0) > 0.0 else (*times, 0.0)
 
 
 def arc(

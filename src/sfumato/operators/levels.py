@@ -46,6 +46,11 @@ def chi_square(m: Measurement, x0: Tensor) -> Tensor:
     if m.sigma == 0.0:
         raise ValueError("without noise there is no chi-square: the residual itself should be zero.")
     r = m.residual(x0).flatten(1)
+    return r.abs().square().sum(1) / (count(m).clamp(min=1) * m.sigma**2)
+
+
+def count(m: Measurement) -> Tensor:
+    """How many numbers of y are measurements, of each row, (B,): places that a mask does not see are none."""
     seen = getattr(m.operator, "seen", None)
-    n = r.shape[1] if seen is None else seen(m.y).expand_as(m.y).flatten(1).sum(1).clamp(min=1)
-    return r.abs().square().sum(1) / (n * m.sigma**2)
+    ones = torch.ones_like(m.y.real) if seen is None else seen(m.y).real.expand(m.y.shape)
+    return ones.flatten(1).sum(1)

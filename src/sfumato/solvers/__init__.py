@@ -3,29 +3,50 @@
 from sfumato.solvers.base import Guided, Solver
 from sfumato.solvers.ccdf import CCDF
 from sfumato.solvers.copaint import CoPaint
+from sfumato.solvers.daps import DAPS
 from sfumato.solvers.ddnm import DDNM
 from sfumato.solvers.ddrm import DDRM
 from sfumato.solvers.diffpir import DiffPIR
+from sfumato.solvers.dpnp import DPnP
 from sfumato.solvers.dps import DPS
+from sfumato.solvers.fps_smc import FPSSMC
 from sfumato.solvers.gdp import GDP
 from sfumato.solvers.ilvr import ILVR
 from sfumato.solvers.mcg import MCG
 from sfumato.solvers.mmps import MMPS
+from sfumato.solvers.pigdm import PiGDM, PiGDMScore
+from sfumato.solvers.pnp_dm import PnPDM
+from sfumato.solvers.red_diff import REDDiff
 from sfumato.solvers.repaint import RePaint
 from sfumato.solvers.sdedit import SDEdit
+from sfumato.solvers.sitcom import SITCOM
+from sfumato.solvers.snips import SNIPS
+from sfumato.solvers.tds import TDS
+from sfumato.solvers.tmpd import TMPD
 
 __all__ = [
     "CCDF",
+    "DAPS",
     "DDNM",
     "DDRM",
     "DPS",
+    "FPSSMC",
     "GDP",
     "ILVR",
     "MCG",
     "MMPS",
+    "SITCOM",
+    "SNIPS",
+    "TDS",
+    "TMPD",
     "CoPaint",
+    "DPnP",
     "DiffPIR",
     "Guided",
+    "PiGDM",
+    "PiGDMScore",
+    "PnPDM",
+    "REDDiff",
     "RePaint",
     "SDEdit",
     "Solver",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from sfumato.denoisers import Denoiser, Wrapper
-from sfumato.estimate import Estimate
+from sfumato.denoisers import Denoiser
 from sfumato.operators import Linear, Measurement, conjugate_gradients
-from sfumato.processes import Gaussian, Time, expand
+from sfumato.processes import Time
 from sfumato.solvers.base import Guided
-
-_FAINT = -8.0 * math.log(10.0)  # log SNR of alpha = 1e-4 sigma
+from sfumato.solvers.tweedie import Covariance, Pulled
 
 
 @dataclass(frozen=True)
@@ -48,43 +43,18 @@ class MMPS(Guided):
         return MomentMatched(denoiser, m, self.iterations)
 
 
-class MomentMatched(Wrapper):
-    """The denoiser of x_0 given x_t and y of `MMPS`; its mean carries no gradient.
-
-    Where alpha(t) is 0 the state says nothing of x_0 and the Jacobian nothing of C: the time is then held where alpha
-    is 1e-4 sigma.
-    """
+class MomentMatched(Pulled):
+    """The denoiser of x_0 given x_t and y of `MMPS`."""
 
     def __init__(self, inner: Denoiser, m: Measurement, iterations: int) -> None:
-        super().__init__(inner)
-        self.m, self.iterations = m, iterations
+        super().__init__(inner, m)
+        self.iterations = iterations
 
-    def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
-        process, operator, sigma = self.process.bind(cond), self.m.operator, self.m.sigma
-        assert isinstance(process, Gaussian) and isinstance(operator, Linear)
-        t = _inside(process, t)
-        with torch.enable_grad():
-            xt = xt.detach().requires_grad_()
-            mean = self.inner(xt, t, cond).mean
-        scale = expand(process.sigma(t) ** 2 / process.alpha(t), xt)
-
-        def covariance(v: Tensor) -> Tensor:
-            (g,) = torch.autograd.grad(mean, xt, v, retain_graph=True)
-            return scale * g
-
-        D = mean.detach()
-        with torch.no_grad():
-            v = conjugate_gradients(
-                lambda u: operator(covariance(operator.adjoint(u))) + sigma**2 * u,
-                self.m.residual(D),
-                steps=self.iterations,
-            )
-            return Estimate(D + covariance(operator.adjoint(v)))
-
-
-def _inside(process: Gaussian, t: Time) -> Time:
-    """t, held to alpha >= 1e-4 sigma."""
-    lost = process.alpha(t) < 1e-4 * process._level(t)
-    if isinstance(t, Tensor):
-        return torch.where(lost, process.time_of(_FAINT), t) if bool(lost.any()) else t
-    return process.time_of(_FAINT) if lost else t
+    def pull(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
+        sigma = self.m.sigma
+        v = conjugate_gradients(
+            lambda u: operator(covariance(operator.adjoint(u))) + sigma**2 * u,
+            self.m.residual(D),
+            steps=self.iterations,
+        )
+        return operator.adjoint(v)

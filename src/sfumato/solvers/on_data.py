@@ -1,0 +1,74 @@
+"""Solvers whose state is clean at every step: the time of a step says what level of noise the step works at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from sfumato import grids
+from sfumato.denoisers import Denoiser
+from sfumato.noise import Noise
+from sfumato.operators import Measurement
+from sfumato.processes import Gaussian, Time
+from sfumato.samplers import Sampler, Step, Times, sample
+from sfumato.solvers.base import Solver
+from sfumato.solvers.tweedie import inside
+
+
+class OnData(Solver):
+    """A solver that moves an estimate of x_0 itself, from A^+ y on."""
+
+    def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
+        """A^+ y, (B, *event), or zeros where the operator has no pseudo-inverse."""
+        pinv, like = getattr(m.operator, "pinv", None), self.like(denoiser, m)
+        return like if pinv is None else like + pinv(m.y)
+
+    def trajectory(
+        self, denoiser: Denoiser, m: Measurement, noise: Noise, *, x1: Tensor | None = None, times: Times | None = None
+    ) -> Iterator[Step]:
+        if x1 is None:  # clean: no level of noise is too small to start at
+            self.check(m.operator)
+            x1 = self.start(denoiser, m, 1.0, noise)
+        return super().trajectory(denoiser, m, noise, x1=x1, times=times)
+
+
+def clean(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    xt: Tensor,
+    t: float,
+    noise: Noise,
+    *,
+    steps: int,
+    rho: float = 7.0,
+    low: float = 0.002,
+) -> Tensor:
+    """x_0 from x_t by `steps` steps of a sampler, (B, *event): Karras' grid from the level of t to `low`, then 0.
+
+    With a sampler that draws from the reverse process it is a draw from p(x_0 | x_t), with an ODE it is not.
+    """
+    process = denoiser.process
+    assert isinstance(process, Gaussian)
+    times = (*descent(process, t, steps - 1, rho=rho, low=low), 0.0)
+    return sample(denoiser, sampler, x1=xt, times=times, noise=noise)
+
+
+def descent(process: Gaussian, t: float, steps: int, *, rho: float = 7.0, low: float) -> tuple[float, ...]:
+    """Karras' grid of `steps` steps from the level of t to `low`; t alone where there is nothing to descend."""
+    level = noise_level(process, t)
+    if steps < 1 or level <= low:
+        return (t,)
+    return grids.karras(process, steps + 1, rho=rho, sigma_min=low, sigma_max=level, start=t)[: steps + 1]
+
+
+def noise_level(process: Gaussian, t: Time) -> float:
+    """sigma / alpha, the noise on x_t / alpha, held to 1e4.
+
+    Raises:
+        ValueError: if the noise of the process differs from element to element, or in the batch.
+    """
+    if not isinstance(process.scale, float) or not isinstance(t, float):
+        raise ValueError("this solver needs one noise level for all elements and the whole batch. Use MMPS.")
+    t = inside(process, t)
+    return float(process._level(t) / process.alpha(t))
