@@ -92,11 +92,11 @@ class GDP(Solver):
         """grad_u mse at these parameters, and the parameters one step further."""
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            if parameters is None:
-                operator, leaves = m.operator, ()
-            else:
+            leaves: tuple[Tensor, ...] = ()
+            operator = m.operator
+            if parameters is not None:
                 leaves = tuple(p.detach().requires_grad_() for p in parameters)
-                operator = m.operator.at(leaves)
+                operator = operator.at(leaves)
             gap = (m.y - operator(u)).abs() / self.span
             mse = (gap**2).reshape(len(m), -1).mean(1).sum()
             g, *slopes = torch.autograd.grad(mse, (u, *leaves))
