@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -26,7 +26,7 @@ class Ancestral(Sampler):
         reverse: the law of a step: `known`, or `small`, `large`, `learned` of `sfumato.processes.variances`.
     """
 
-    reverse: Reverse = known
+    reverse: Reverse = field(default=known, repr=False)  # a function's repr holds an address, and a manifest must not
 
     def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
         return self.reverse(denoiser.process, denoiser(xt, t), xt, t, s).sample(noise), memory

@@ -33,7 +33,7 @@ class CCDF(Solver):
         solver: runs from t0 on the part of its own grid below t0, so in about t0 times its steps.
         estimate: x_init from the measurement, (B, *event), say a feed-forward network; A^+ y unless given.
 
-    Source: Chung et al. 2022 (2112.05146) algorithm 1 and table of t0 (no public code is known).
+    Source: Chung et al. 2022 (2112.05146) (no public code is known, and the values of t0 are of the right size only).
     """
 
     t0: float = 0.2

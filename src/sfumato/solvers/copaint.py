@@ -39,7 +39,7 @@ class CoPaint(Solver):
         c, c_decay: weight of the proposal and its growth: the public configuration of CelebA-HQ.
         jump, repeats: RePaint's travel. Before each move up the state is optimised once more.
 
-    Source: Zhang et al. 2023 (2304.03322) eq. 9 and algorithm 1; schedules and defaults of its public code.
+    Source: Zhang et al. 2023 (2304.03322): schedules, line search and defaults of its public code.
     """
 
     steps: int = 250

@@ -39,7 +39,7 @@ class GDP(Solver):
         updates: of the parameters in a step.
         rate: step of an update. 1 does not settle where M is one number for the whole picture (0.5 does).
 
-    Source: Fei et al. 2023 (2304.01247) algorithms 1 and 2; scales, unit steps and gradients of its public code, with
+    Source: Fei et al. 2023 (2304.01247): scales, unit steps and gradients of its public code, with
     the small variance for the network's own, and without the losses on colour and exposure that it leaves out too.
     """
 
@@ -90,13 +90,14 @@ class GDP(Solver):
 
     def _descend(self, m: Measurement, u: Tensor, parameters: Any) -> tuple[Tensor, Any]:
         """grad_u mse at these parameters, and the parameters one step further."""
+        leaves: tuple[Tensor, ...] = ()
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            leaves: tuple[Tensor, ...] = ()
-            operator = m.operator
-            if parameters is not None:
+            if parameters is None:
+                operator = m.operator
+            else:
                 leaves = tuple(p.detach().requires_grad_() for p in parameters)
-                operator = operator.at(leaves)
+                operator = m.operator.at(leaves)
             gap = (m.y - operator(u)).abs() / self.span
             mse = (gap**2).reshape(len(m), -1).mean(1).sum()
             g, *slopes = torch.autograd.grad(mse, (u, *leaves))

@@ -30,7 +30,7 @@ class MCG(Replacement):
         steps: network evaluations; the table's own steps, or uniform in t.
         zeta: strength of the gradient of the norm, 1 in the public code of inpainting; 0 is the projection alone.
 
-    Source: Chung et al. 2022 (2206.00941) eq. 14 and 15 and algorithm 1; defaults of its public code.
+    Source: Chung et al. 2022 (2206.00941): step and defaults of its public code of inpainting.
     """
 
     steps: int = 1000

@@ -37,7 +37,7 @@ class SDEdit(Solver):
         steps: network evaluations of a pass.
         edit: 1 where the result may differ from the guide, broadcastable to (B, *event); everywhere unless given.
 
-    Source: Meng et al. 2022 (2108.01073) algorithms 1 to 3; the defaults of its public code (500 of 1000 steps, three
+    Source: Meng et al. 2022 (2108.01073): the defaults of its public code (500 of 1000 steps, three
     passes, small variance), which leaves the kept part one step too noisy.
     """
 
