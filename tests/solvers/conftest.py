@@ -37,11 +37,11 @@ class Basis(sf.Noise):
 def _law(solver, denoiser, m, times=None, stop=None, draws=None):
     """Mean (d,) and covariance (d, d) of the state at times[stop] (the end by default), for one y, exactly.
 
-    Each step is x' = P x + q + R z, z the `draws` numbers that it draws (d by default): P, q and R come from running
-    the solver itself on unit vectors, after row 0 of zeros.
+    Each step is x' = P x + q + R z, z what it draws, at most `draws` numbers (two states by default): P, q and R come
+    from running the solver itself on unit vectors, after row 0 of zeros.
     """
     (d,) = m.event
-    rows = m.repeat(1 + d + (d if draws is None else draws))
+    rows = m.repeat(1 + d + (2 * d if draws is None else draws))
     x = torch.zeros(len(rows), d).double()
     x[1 : d + 1] = torch.eye(d).double()
     times = list(solver.times(denoiser.process) if times is None else times)
