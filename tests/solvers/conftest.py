@@ -37,7 +37,7 @@ class Basis(sf.Noise):
 def _law(solver, denoiser, m, times=None, stop=None, draws=None):
     """Mean (d,) and covariance (d, d) of the state at times[stop] (the end by default), for one y, exactly.
 
-    Each step is x' = P x + q + R z, z the numbers that it draws, at most `draws` (2 d by default): P, q and R come
+    Each step is x' = P x + q + R z, z what it draws, at most `draws` numbers (two states by default): P, q and R come
     from running the solver itself on unit vectors, after row 0 of zeros.
     """
     (d,) = m.event

@@ -10,7 +10,7 @@ from sfumato import grids
 from sfumato.operators import Matrix
 from sfumato.processes import LinearBeta, Rectified
 from sfumato.samplers import DDIM
-from sfumato.solvers import DDNM, DDRM, DPS, MMPS, DiffPIR
+from sfumato.solvers import DDNM, DDRM, DPS, MMPS, TMPD, DiffPIR, PiGDM, PiGDMScore
 
 # Mean over the exact gain and variance over the exact one, at each of the three; computed apart from this code.
 TABLE = [
@@ -29,6 +29,13 @@ TABLE = [
     (DDRM(), 400, (1.001, 0.281, 1.011, 0.277, 1.139, 0.126)),
     (DiffPIR(lambda_=8.0, zeta=0.3), 100, (0.943, 5.802, 0.744, 3.239, 0.549, 2.649)),
     (DiffPIR(lambda_=1.0, zeta=1.0), 100, (1.000, 0.381, 1.008, 0.359, 1.013, 0.436)),
+    (PiGDMScore(sampler=DDIM(1.0)), 100, (1.000, 0.628, 0.906, 0.792, 1.000, 0.866)),
+    pytest.param(
+        PiGDMScore(sampler=DDIM(1.0)), 400, (1.000, 0.848, 0.916, 0.997, 1.000, 0.959), marks=pytest.mark.slow
+    ),
+    (TMPD(sampler=DDIM(1.0)), 100, (1.000, 0.628, 1.000, 0.619, 1.000, 0.866)),
+    (PiGDM(), 100, (1.010, 0.213, 1.096, 0.245, 1.250, 0.167)),
+    pytest.param(PiGDM(), 400, (1.010, 0.139, 1.100, 0.152, 1.250, 0.079), marks=pytest.mark.slow),
 ]
 
 
@@ -88,6 +95,10 @@ PINNED = [
     (DDNM(), 400, 0.14, 0.34, 0.73),
     (DiffPIR(lambda_=8.0, zeta=0.3), 100, 0.24, 2.35, 1.00),
     (DiffPIR(lambda_=1.0, zeta=1.0), 100, 0.07, 0.39, 0.46),
+    (PiGDM(), 100, 0.29, 0.50, 0.74),
+    pytest.param(PiGDM(), 400, 1.13, 0.31, 0.61, marks=pytest.mark.slow),
+    pytest.param(PiGDMScore(sampler=DDIM(1.0)), 400, 0.10, 0.91, 0.96, marks=pytest.mark.slow),
+    pytest.param(TMPD(sampler=DDIM(1.0)), 400, 0.21, 0.95, 0.99, marks=pytest.mark.slow),
 ]
 
 

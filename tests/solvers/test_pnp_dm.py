@@ -25,7 +25,7 @@ def test_an_ode_is_no_draw(affine_law):
     inflated = 0.1 / 1.1  # noise 0.1^2 + 0.3^2 = 0.1
     ratio = {}
     for eta in (0.0, 1.0):
-        solver = PnPDM(steps=30, rho=0.3, first=0.3, prior_steps=100, sampler=DDIM(eta))
+        solver = PnPDM(steps=10, rho=0.3, first=0.3, prior_steps=100, sampler=DDIM(eta))
         _, cov = affine_law(solver, world.denoiser(LinearBeta()), m, draws=102)
         ratio[eta] = float(cov) / inflated
     assert ratio[0.0] < 0.4 and 0.9 < ratio[1.0] < 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor
 
 from sfumato import grids
@@ -11,7 +9,7 @@ from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Time
-from sfumato.samplers import Sampler, Step, Times, sample
+from sfumato.samplers import Sampler, sample
 from sfumato.solvers.base import Solver
 from sfumato.solvers.tweedie import inside
 
@@ -19,18 +17,12 @@ from sfumato.solvers.tweedie import inside
 class OnData(Solver):
     """A solver that moves an estimate of x_0 itself, from A^+ y on."""
 
+    warm = True
+
     def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
         """A^+ y, (B, *event), or zeros where the operator has no pseudo-inverse."""
         pinv, like = getattr(m.operator, "pinv", None), self.like(denoiser, m)
         return like if pinv is None else like + pinv(m.y)
-
-    def trajectory(
-        self, denoiser: Denoiser, m: Measurement, noise: Noise, *, x1: Tensor | None = None, times: Times | None = None
-    ) -> Iterator[Step]:
-        if x1 is None:  # clean: no level of noise is too small to start at
-            self.check(m.operator)
-            x1 = self.start(denoiser, m, 1.0, noise)
-        return super().trajectory(denoiser, m, noise, x1=x1, times=times)
 
 
 def clean(
