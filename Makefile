@@ -34,7 +34,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
 
 mutate: $(VENV)/.dev
-	$(BIN)/python tools/mutate.py $(FILES)
+	$(PIP) 'mutmut==3.8.1'
+	$(BIN)/mutmut run $(PART)
+	$(BIN)/mutmut results
 
 docs: $(VENV)/.dev
 	$(BIN)/python tools/methods_table.py
