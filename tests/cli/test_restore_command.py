@@ -380,9 +380,14 @@ def test_a_sheet_is_filled_row_by_row() -> None:
     assert torch.equal(sheet, torch.tensor([[[0.0, 1, 1, 0.25], [1, 1, 1, 1], [1, 1, 1, 1], [0.5, 1, 1, 1]]]))
 
 
-def _process(*words: object, **kwargs):
+def _process(*words: object):
+    # A shell's background jobs ignore SIGINT, and so would what they start: as at a terminal, it is heard here.
     return subprocess.Popen(
-        [sys.executable, "-m", "sfumato", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sfumato", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
