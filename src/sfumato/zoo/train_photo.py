@@ -1,7 +1,8 @@
 """Trains the shipped `photo` model: `python -m sfumato.zoo.train_photo --root ROOT --run RUN`.
 
 ROOT holds the unpacked packages that `sfumato.data.photographs` names. The run continues from its last checkpoint, bit
-for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun.
+for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun, and `--start MODEL --seed 1`
+begins a second run with a model's weights.
 `sf.load(RUN).save(FOLDER, half=True)` makes a model of it. Levels are drawn a little lower and wider than EDM's, since
 restoration lives at low noise.
 """
@@ -21,6 +22,7 @@ from sfumato.data.photographs import photographs, reduced
 from sfumato.recipes.edm import Recipe
 from sfumato.training import warmup_decay
 from sfumato.training.runs import run
+from sfumato.zoo.files import find, read_weights
 
 RECIPE = Recipe(channels=3, widths=(64, 96, 160), blocks=2, patch=2, mean=-1.4, std=1.4)
 
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=5200)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--start", help="a model whose weights a new run begins with: `photo`, or a folder")
+    parser.add_argument("--seed", type=int, default=0, help="of crops, levels and noise: another for a second run")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--decay", type=float, default=0.32, help="share of the run in which the rate falls to 0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -39,13 +44,18 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)  # the first weights
 
+    denoiser = RECIPE.model()
+    if args.start:
+        read_weights(find(args.start), denoiser)
     steps = run(
         args.run,
         {"recipe": "edm", "fields": dataclasses.asdict(RECIPE)},
-        RECIPE.objective(RECIPE.model()),
+        RECIPE.objective(denoiser),
         Crops(_bank(args.root, args.run)),
         steps=args.steps,
         batch=args.batch,
+        rate=args.rate,
+        seed=args.seed,
         schedule=warmup_decay(args.steps, warmup=200, decay=args.decay),
         device=args.device,
     )
