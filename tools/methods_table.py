@@ -8,6 +8,7 @@ from docs/pictures/KEY.png. `make docs` writes them; a test fails where they are
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import sys
@@ -65,6 +66,7 @@ class Row(NamedTuple):
         return f"| {' | '.join((*cells, *files, figure, self.status))} |"
 
 
+@functools.cache
 def rows() -> tuple[list[Row], list[Row]]:
     """The methods of the catalogue, and those beyond it."""
     found, tests = recipes.names(), _tests()
