@@ -24,7 +24,7 @@ from sfumato.estimate import Estimate
 from sfumato.laws import Categorical
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement
-from sfumato.processes import Discrete, Gaussian, Process, Time
+from sfumato.processes import Categories, Gaussian, Process, Time
 
 
 class MixtureWorld:
@@ -267,7 +267,7 @@ class TableWorld:
         """log p(x), (B,)."""
         return self.table[tuple(x.T)].log()
 
-    def denoiser(self, process: Discrete) -> TableDenoiser:
+    def denoiser(self, process: Categories) -> TableDenoiser:
         """The exact denoiser: class probabilities of each position of x_0 given x_t, by Bayes' rule."""
         return TableDenoiser(self, process)
 
