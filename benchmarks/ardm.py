@@ -17,6 +17,7 @@ import lzma
 import math
 import time
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -131,7 +132,7 @@ def main() -> None:
     for steps in (8, 16, 32):
         for name, times in (("even", recipe.times(LENGTH, steps)), ("best", recipe.times(LENGTH, steps, losses))):
             known = [round((1 - t) * LENGTH) for t in times]
-            cost = sum(float(losses[a]) * (b - a) for a, b in zip(known, known[1:], strict=False))
+            cost = sum(float(losses[a]) * (b - a) for a, b in pairwise(known))
             merged[f"{name} {steps}"] = round(cost / LENGTH / math.log(2), 3)
     print(f"text: bound {bits:.3f} +- {error:.3f}; 16 windows: bound {own:.3f}, bytes {size:.3f}", flush=True)
     print(f"bits/character when sampled in fewer steps: {merged}", flush=True)

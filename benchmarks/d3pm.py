@@ -87,9 +87,7 @@ def trained(recipe: Any, data: Data, steps: int, batch: int) -> torch.nn.Module:
     ema = Ema(objective, 0.995)
     with tqdm(total=steps, desc=getattr(recipe, "transition", "ardm"), mininterval=10) as bar:
         average = math.nan
-        for step in fit(
-            objective, data, optimizer, steps=steps, batch=batch, ema=ema, schedule=warmup_decay(steps)
-        ):
+        for step in fit(objective, data, optimizer, steps=steps, batch=batch, ema=ema, schedule=warmup_decay(steps)):
             average = step.loss if math.isnan(average) else 0.99 * average + 0.01 * step.loss
             bar.update()
             bar.set_postfix(loss=f"{average:.3f}", refresh=False)
@@ -120,9 +118,7 @@ def main() -> None:
             bits = torch.cat([recipe.bound(denoiser, x, Noise(1)).bits(196) for x in test.split(100)])
         figures[transition] = f"{float(bits.mean()):.3f}"
         print(transition, figures[transition], f"+- {float(bits.std()) / len(bits) ** 0.5:.3f}", flush=True)
-        drawn = sample(
-            denoiser, recipe.sampler(), shape=(16, 1, 14, 14), times=recipe.times(), noise=Seeds(range(16))
-        )
+        drawn = sample(denoiser, recipe.sampler(), shape=(16, 1, 14, 14), times=recipe.times(), noise=Seeds(range(16)))
         rows.append(torch.cat(list(Quantized(LEVELS).decode(drawn)[:, 0]), 1))
     rows.append(torch.cat(list(Quantized(LEVELS).decode(test[:16])[:, 0]), 1))
     sheet = torch.cat(rows).repeat_interleave(4, 0).repeat_interleave(4, 1)

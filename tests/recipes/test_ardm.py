@@ -213,7 +213,9 @@ def test_each_step_reveals_what_the_time_says_and_keeps_what_is_known() -> None:
     assert after[1, 1] == 0 and after[2].tolist() == [1, 1, 2]
     first, _ = AnyOrder("forward").step(denoiser, x, 0.9, 2 / 3, None, Noise(0))
     assert (first == 2).tolist() == [[False, True, True], [True, False, True], [False, False, True]]
-    places = {int((AnyOrder().step(denoiser, x[:1], 1.0, 2 / 3, None, Noise(i))[0] != 2).long().argmax()) for i in range(20)}
+    places = {
+        int((AnyOrder().step(denoiser, x[:1], 1.0, 2 / 3, None, Noise(i))[0] != 2).long().argmax()) for i in range(20)
+    }
     assert places == {0, 1, 2}
 
 

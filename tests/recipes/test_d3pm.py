@@ -29,6 +29,13 @@ P = tensor(0.5, 0.3, 0.15, 0.05)
 SMALL = {"channels": 1, "levels": 4, "widths": (8,), "blocks": 1, "attention": (), "dropout": 0.0}
 
 
+def clocks(denoiser: Logits) -> list[Tensor]:
+    """What the network is told of the time in each call from now on."""
+    told: list[Tensor] = []
+    denoiser.net.register_forward_hook(lambda module, args, out: told.append(args[1]))
+    return told
+
+
 def numbers(value: object) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
@@ -108,8 +115,7 @@ def test_recipe_trains_on_its_chain_and_bounds_with_it() -> None:
     for transition in ("gaussian", "uniform", "absorbing"):
         recipe = d3pm.Recipe(transition=transition, steps=6, **SMALL)
         denoiser = recipe.model()
-        told = []
-        denoiser.net.register_forward_hook(lambda module, args, out: told.append(args[1]))
+        told = clocks(denoiser)
         recipe.bound(denoiser, x, Noise(0))
         assert [round(float(v[0]), 4) for v in told] == [5, 4, 3, 2, 1, 0]
         recipe.objective(denoiser)(x, None, Noise(0)).mean().backward()
@@ -169,8 +175,7 @@ def test_recipe_of_masked_diffusion() -> None:
     for fields, clock in (({}, 0.0), ({"timed": True}, 300.0), ({"uniform": True}, 300.0)):
         recipe = mdlm.Recipe(**text, **fields)
         denoiser = recipe.model()
-        told = []
-        denoiser.net.register_forward_hook(lambda module, args, out: told.append(args[1]))
+        told = clocks(denoiser)
         denoiser(x, 0.3)
         assert told[0].tolist() == pytest.approx([clock])
         recipe.objective(denoiser)(x.expand(4, -1), None, Noise(0)).mean().backward()
@@ -267,17 +272,20 @@ def test_transformer_sees_order_distance_and_both_sides() -> None:
         Transformer(5, 4, width=12, heads=4)
 
 
-def test_transformer_learns_a_text_by_heart() -> None:
+def test_transformer_learns_to_copy() -> None:
+    """Windows of one symbol of four: two bits in eight symbols, 0.25 a symbol, and samples that are such windows."""
     torch.manual_seed(0)
-    recipe = mdlm.Recipe(levels=4, length=8, width=32, depth=2, heads=2, dropout=0.0)
+    recipe = mdlm.Recipe(levels=4, length=8, width=16, depth=1, heads=2, dropout=0.0)
     objective = recipe.objective(recipe.model())
-    x = torch.tensor([[0, 1, 2, 3, 3, 1, 0, 2]]).repeat(8, 1)
     optimizer = torch.optim.Adam(objective.parameters(), 1e-2)
-    for i in range(80):
+    losses = []
+    for i in range(60):
+        x = Noise(1000 + i).choice(torch.ones(16, 1, 4)).expand(16, 8)
         loss = objective(x, None, Noise(i)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.1
-    drawn = sample(objective.denoiser, recipe.sampler(), shape=(2, 8), times=recipe.times(8), noise=Noise(0))
-    assert drawn.tolist() == x[:2].tolist()
+        losses.append(float(loss.detach()))
+    assert 0.2 < sum(losses[-20:]) / 20 < 0.6
+    drawn = sample(objective.denoiser, recipe.sampler(), shape=(20, 8), times=recipe.times(8), noise=Noise(0))
+    assert float((drawn == drawn[:, :1]).double().mean()) > 0.9

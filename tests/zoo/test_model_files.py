@@ -140,7 +140,10 @@ def test_unknown_recipes_fields_and_codecs_are_named(model: Model, tmp_path: Pat
     for change, words in (
         ({"recipe": "edmm"}, "no method has the key 'edmm'. Nearest: edm"),
         ({"fields": {"width": 3}}, "the recipe 'edm' has no field 'width'. Nearest: widths"),
-        ({"codec": {"kind": "wavelet"}}, "codecs of kind 'affine', 'quantized' and 'alphabet' can be read, got 'wavelet'"),
+        (
+            {"codec": {"kind": "wavelet"}},
+            "codecs of kind 'affine', 'quantized' and 'alphabet' can be read, got 'wavelet'",
+        ),
     ):
         path.write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError) as error:

@@ -1,4 +1,4 @@
-"""`sfumato train DATA --out RUN`: a model of a folder of pictures, of a NumPy file or of a text, resumable bit for bit."""
+"""`sfumato train DATA --out RUN`: a model of a folder of pictures, a NumPy file or a text, resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def train(
     rate: Annotated[float | None, typer.Option(min=0.0, help="Peak learning rate of AdamW; 0.001.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the noise; 0.")] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures: side of the square crops; 64. Text: characters of a window; 128.")
+        int | None,
+        typer.Option(min=1, help="Pictures: side of the square crops; 64. Text: characters of a window; 128."),
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=3, help="Pictures: 1 grey, 3 color; 3.")] = None,
     fit: Annotated[str | None, typer.Option(help="Pictures: resize (whole things) or crop (texture); resize.")] = None,
@@ -275,8 +276,8 @@ def _rewrite(out: Path, config: dict[str, Any]) -> None:
 
 
 def _open(data: Path, plan: dict[str, Any], asked: dict[str, Any]) -> Source:
-    from sfumato.data.arrays import Arrays
     from sfumato.data import text
+    from sfumato.data.arrays import Arrays
     from sfumato.data.images import ImageFolder
 
     if data.is_dir():
@@ -288,7 +289,9 @@ def _open(data: Path, plan: dict[str, Any], asked: dict[str, Any]) -> Source:
         raise ValueError(f"training data are a folder of pictures, a .npy, .npz or .txt file, got {data.name}.")
     for name in ("channels", "fit", "classes") if written else ("size", "channels", "fit", "classes"):
         if name in asked:
-            raise typer.BadParameter(f"--{name} is for folders of pictures: {'a text' if written else 'an array'} is taken as it is.")
+            raise typer.BadParameter(
+                f"--{name} is for folders of pictures: {'a text' if written else 'an array'} is taken as it is."
+            )
     if written:
         return text.Text(text.read(data), plan.get("size", asked.get("size", WINDOW)))
     return Arrays.read(data)

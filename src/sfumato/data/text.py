@@ -34,7 +34,9 @@ class Text:
 
     def __init__(self, text: str, length: int, alphabet: Alphabet | None = None) -> None:
         if len(text) < max(1, length):
-            raise ValueError(f"the text has {len(text)} characters, a window {length}: give more text, or a shorter one.")
+            raise ValueError(
+                f"the text has {len(text)} characters, a window {length}: give more text, or a shorter one."
+            )
         self.codec = alphabet or Alphabet("".join(sorted(set(text))))
         self.event, self.symbols = (length,), self.codec.encode(points(text))
 
@@ -79,8 +81,9 @@ def common(text: str, least: int = 50, other: str = "~") -> str:
 
 
 def fortunes(root: Path) -> str:
-    """Sayings on science, computers, people and work, 1.5 million characters, from Debian's package fortunes, unpacked under `root` or installed
-    (`/`), one after another, "%" between.
+    """Sayings on science, computers, people and work, 1.5 million characters, one after another, "%" between.
+
+    From Debian's package fortunes, unpacked under `root` or installed (`/`).
 
     Raises:
         FileNotFoundError: with the package to unpack.
@@ -88,7 +91,5 @@ def fortunes(root: Path) -> str:
     folder = root / "usr/share/games/fortunes"
     parts = [folder / name for name in FILES]
     if missing := [path for path in parts if not path.exists()]:
-        raise FileNotFoundError(
-            f"{missing[0]} is not there: `apt-get download fortunes`, `dpkg -x` it, name the root."
-        )
+        raise FileNotFoundError(f"{missing[0]} is not there: `apt-get download fortunes`, `dpkg -x` it, name the root.")
     return "".join(path.read_text("utf-8", errors="replace") for path in parts)

@@ -62,7 +62,7 @@ def known_after(order: Tensor, k: Tensor | int) -> Tensor:
 
 
 def order_losses(denoiser: Denoiser, x0: Tensor, noise: Noise, counts: Sequence[int] | None = None) -> Tensor:
-    """Mean -log p(x_i | k known positions) over the unknown i of a random order, (B, len(counts)): L_{k+1} of the paper.
+    """Mean -log p(x_i | k known) over the unknown i of a random order, (B, len(counts)): L_{k+1} of the paper.
 
     Over all counts 0 .. D - 1 the sum is a draw of the bound on -log p(x_0): D calls of the denoiser.
 

@@ -77,8 +77,8 @@ def elbo(
     """The bound of the chain that samples over `times`, with one draw of x_t for each term.
 
     Args:
-        x0: (B, *event), model space; in [-1, 1] for the default decoder. Categories: int64, and the law of x_0 itself is
-            the decoder; `reverse` and `decoder` are not used.
+        x0: (B, *event), model space; in [-1, 1] for the default decoder. Categories: int64, and the law of x_0 itself
+            is the decoder; `reverse` and `decoder` are not used.
         times: falling from 1, as samplers take them. If the last has noise, x_0 is decoded from x there by `denoised`.
         reverse: the chain's variance: `small`, `large`, `learned` or `known` of `sfumato.processes.variances`. In a
             step to x_0, where btilde = 0, the btilde of the step before stands for it, as in the papers' code.
@@ -88,13 +88,15 @@ def elbo(
     """
     process = denoiser.process
     prior = process.marginal(x0, times[0]).kl(process.prior(x0))
-    gaussian = isinstance(process, Gaussian)
-    floor = process.weights(times[-3], times[-2])[2] ** 2 if gaussian and len(times) > 2 else 0.0
+    floor, end = 0.0, times[-1]
+    if isinstance(process, Gaussian):
+        floor = process.weights(times[-3], times[-2])[2] ** 2 if len(times) > 2 else 0.0
+        end = process.sigma(end)
     terms = []
     for t, s in pairwise(times):
         xt = process.marginal(x0, t).sample(noise)
         terms.append(step_term(process, denoiser(xt, t), x0, xt, t, s, floor, reverse, decoder))
-    if (process.sigma(times[-1]) if gaussian else times[-1]) > 0.0:
+    if end > 0.0:
         terms.append(_decoded(denoiser, x0, times[-1], noise, denoised, decoder))
     steps = torch.stack(terms[:-1], 1) if terms[:-1] else x0.new_zeros(x0.shape[0], 0)
     return Bound(prior, steps, terms[-1])
@@ -192,26 +194,26 @@ def continuous_elbo(
     Source: the head of this file.
     """
     process = denoiser.process
-    gaussian = isinstance(process, Gaussian)
-    low, high = (min(max(process.log_snr(t), LOW), HIGH) for t in (1.0, end)) if gaussian else (1.0, end)
-    offset = noise.uniform(torch.empty(x0.shape[0], dtype=torch.float64, device=x0.device))
-    terms = []
-    for i in range(points):
-        place = low + (i + offset) / points * (high - low)
-        t = process.time_of(place) if gaussian else place.clamp(max=BELOW_ONE)
-        xt = process.marginal(x0, t).sample(noise)
-        if gaussian:
-            terms.append(integrand(denoiser, x0, xt, t, noise) * ((high - low) / points))
-        else:
-            assert isinstance(process, Jumping)
-            terms.append(jump_term(process, denoiser(xt, t), x0, xt, t) * ((low - high) / points))
     prior = process.marginal(x0, 1.0).kl(process.prior(x0))
+    offset = noise.uniform(torch.empty(x0.shape[0], dtype=torch.float64, device=x0.device))
+    places = [(i + offset) / points for i in range(points)]
+    terms = []
+    if isinstance(process, Gaussian):
+        low, high = (min(max(process.log_snr(t), LOW), HIGH) for t in (1.0, end))
+        for place in places:
+            t = process.time_of(low + place * (high - low))
+            xt = process.marginal(x0, t).sample(noise)
+            terms.append(integrand(denoiser, x0, xt, t, noise) * ((high - low) / points))
+    else:
+        assert isinstance(process, Jumping)
+        for place in places:
+            t = (1.0 - place * (1.0 - end)).clamp(max=BELOW_ONE)
+            xt = process.marginal(x0, t).sample(noise)
+            terms.append(jump_term(process, denoiser(xt, t), x0, xt, t) * ((1.0 - end) / points))
     return Bound(prior, torch.stack(terms, 1), _decoded(denoiser, x0, end, noise, readout, decoder))
 
 
-def _decoded(
-    denoiser: Denoiser, x0: Tensor, t: float, noise: Noise, readout: Readout, decoder: Decoder
-) -> Tensor:
+def _decoded(denoiser: Denoiser, x0: Tensor, t: float, noise: Noise, readout: Readout, decoder: Decoder) -> Tensor:
     """-log p(x_0 | x_t) for one x_t drawn, (B,)."""
     xt = denoiser.process.marginal(x0, t).sample(noise)
     if isinstance(denoiser.process, Categories):

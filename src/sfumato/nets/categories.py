@@ -13,7 +13,7 @@ from sfumato.nets.unet import Clock
 
 
 class Levels(nn.Module):
-    """Ordered levels of pictures: (B, C, *size) int64 in 0 .. levels - 1, or `levels` for a mask, to (B, C, *size, levels).
+    """Levels of pictures: (B, C, *size) int64 in 0 .. levels - 1, or `levels` for a mask, to (B, C, *size, levels).
 
     The inner network sees u = 2 x / (levels - 1) - 1; with a mask, u = 0 there and a second set of channels says where.
     Its output h gives the logits [x_t = k] + h_k, or a logistic law cut to the levels, of location tanh(u + h_1) and
@@ -58,7 +58,8 @@ def truncated_logistic(location: Tensor, log_scale: Tensor, levels: int) -> Tens
 class Transformer(nn.Module):
     """Sequences of symbols in both directions, any length: (B, L) int64 to (B, L, out).
 
-    Pre-norm blocks, rotary positions, the clock added to every position; a mask is one more symbol.
+    Pre-norm blocks, rotary positions, the clock added to every position; a mask is one more symbol. Places count by
+    their distance alone, as suits windows of a running text: nothing tells the first place from the others.
 
     Args:
         states: symbols that can come in.

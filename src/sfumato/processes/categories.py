@@ -31,8 +31,9 @@ class Categories(Process):
         sum_k p_k q(x_s | x_t, x_0 = k)      ~  sum_k p_k / q(x_t | x_0 = k) q(x_s, x_t | x_0 = k).
 
     The published form is D3PM's, ~ sum_k p_k q(x_s, x_t | x_0 = k), and p itself where s = 0. The two are one where
-    q(x_t | x_0) is the same for all x_0 that x_t allows, as with a mask that no datum holds. Elsewhere the best p of the
-    published form is not p(x_0 | x_t), and an exact p gives reverse laws that are off (by 0.26 on a table of 4 states).
+    q(x_t | x_0) is the same for all x_0 that x_t allows, as with a mask that no datum holds. Elsewhere the best p of
+    the published form is not p(x_0 | x_t), and an exact p gives reverse laws that are off (by 0.26 on a table of 4
+    states).
 
     Attributes:
         classes: K.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfumato.processes.base import Time, expand
 from sfumato.processes.categories import Jumping
-from sfumato.processes.keeps import Keep, Linear
+from sfumato.processes.keeps import LINEAR, Keep
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Discrete(Jumping):
 
     classes: int
     absorbing: int | None = None
-    schedule: Keep = Linear()
+    schedule: Keep = LINEAR
     published: bool = False
 
     @property

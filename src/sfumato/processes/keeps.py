@@ -17,7 +17,8 @@ class Keep(ABC):
     """keep(t), falling from 1 at t = 0 to 0 at t = 1; a float for a float, a tensor for a tensor."""
 
     @abstractmethod
-    def __call__(self, t: Time) -> Coefficient: ...
+    def __call__(self, t: Time) -> Coefficient:
+        """keep(t)."""
 
     @abstractmethod
     def slope(self, t: Tensor) -> Tensor:
@@ -36,6 +37,9 @@ class Linear(Keep):
 
     def slope(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
+
+
+LINEAR = Linear()
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ class Tabulated(Keep):
             table = torch.tensor((1.0, *self.values), dtype=torch.float64, device=t.device)
             n = (t.double() * steps).floor().clamp(0, steps - 1).long()
             return torch.lerp(table[n], table[n + 1], t.double() * steps - n)
-        n = min(int(t * steps), steps - 1)
-        left, right = (1.0, *self.values)[n : n + 2]
-        return left + (t * steps - n) * (right - left)
+        i = min(int(t * steps), steps - 1)
+        left, right = (1.0, *self.values)[i : i + 2]
+        return left + (t * steps - i) * (right - left)
 
     def slope(self, t: Tensor) -> Tensor:
         steps = len(self.values)
@@ -116,9 +120,9 @@ def mutual_information(matrix: Callable[[float], Tensor], p0: Tensor, steps: int
 
     def information(keep: float) -> float:
         joint = p0[:, None] * matrix(keep).double()
-        return whole + float((torch.xlogy(joint, joint).sum() - torch.xlogy(joint.sum(0), joint.sum(0)).sum()))
+        return whole + float(torch.xlogy(joint, joint).sum() - torch.xlogy(joint.sum(0), joint.sum(0)).sum())
 
-    values = []
+    values: list[float] = []
     for n in range(1, steps):
         low, high = 0.0, values[-1] if values else 1.0
         for _ in range(60):

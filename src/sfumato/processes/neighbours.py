@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfumato.processes.base import Time
 from sfumato.processes.categories import Jumping
-from sfumato.processes.keeps import Keep, Linear
+from sfumato.processes.keeps import LINEAR, Keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +28,18 @@ class Neighbours(Jumping):
     """
 
     rate: Tensor
-    schedule: Keep = Linear()
+    schedule: Keep = LINEAR
     published: bool = False
 
     def __post_init__(self) -> None:
         R = self.rate
         square = R.ndim == 2 and R.shape[0] == R.shape[1]
-        if not square or not torch.allclose(R, R.T) or bool((self._off < 0).any()) or float(R.sum(1).abs().max()) > 1e-6:
+        if (
+            not square
+            or not torch.allclose(R, R.T)
+            or bool((self._off < 0).any())
+            or float(R.sum(1).abs().max()) > 1e-6
+        ):
             raise ValueError("a rate matrix is symmetric, not negative off its diagonal, and its rows sum to 0.")
         if int((self._eigen[0] == 0.0).sum()) != 1:
             raise ValueError("the graph falls into parts: raise k, so that every state is reached from every other.")
@@ -47,7 +52,7 @@ class Neighbours(Jumping):
         distance = torch.cdist(vectors.double(), vectors.double()).fill_diagonal_(torch.inf)
         G = torch.zeros_like(distance).scatter_(1, distance.argsort(1)[:, :k], 1.0)
         A = (G + G.T) / (2 * k)
-        return cls(A - torch.diag(A.sum(1)), schedule or Linear())
+        return cls(A - torch.diag(A.sum(1)), schedule or LINEAR)
 
     @property
     def classes(self) -> int:  # type: ignore[override]

@@ -111,11 +111,11 @@ class Transitions(Categories):
         return columns(self.matrix(t, s), xs, like)
 
     def _step(self, t: Time) -> int | Tensor:
-        place = t * self.steps
-        n = torch.round(place) if isinstance(place, Tensor) else round(place)
-        if bool(torch.as_tensor(abs(place - n) > 1e-4).any()):
+        place = torch.as_tensor(t, dtype=torch.float64) * self.steps
+        n = place.round()
+        if bool(((place - n).abs() > 1e-4).any()):
             raise ValueError(f"this chain is known at t = n / {self.steps}, got t = {t}: take such times.")
-        return n.long() if isinstance(n, Tensor) else n
+        return n.long() if isinstance(t, Tensor) else int(n)
 
     @cached_property
     def _products(self) -> Tensor:

@@ -27,11 +27,11 @@ from sfumato.training import OrderAgnostic
 class Recipe(Tokens):
     """An autoregressive model in any order: a network that predicts every unknown position from the known ones.
 
-        log p(x) >= E_k E_pi [ D / (D - k) sum over unknown i of log p(x_i | x_pi(1) .. x_pi(k)) ],  k uniform, 0 .. D - 1
+        log p(x) >= E_k E_pi [ D / (D - k) sum over unknown i of log p(x_i | x_pi(1) .. x_pi(k)) ],  k = 0 .. D - 1
 
     It is the absorbing chain of D3PM in the limit of many steps. Sampling reveals positions in a random order, one at a
-    time or several at once: a step from a to b known ones costs (b - a) L_a nats, L_a the mean loss of one position with
-    a known, so the best grid of S steps is a shortest path (`times` with `losses`). Unlike a bound, the code length of
+    time or several at once: a step from a to b known ones costs (b - a) L_a nats, L_a the mean loss of one position
+    with a known, so the best grid of S steps is a shortest path (`times` with `losses`). Unlike a bound, the code length of
     one order is exact: `encode` and `decode` are a lossless code, within a fraction of a percent of that length.
 
     The paper's pictures go through a residual network of 32 blocks; here through the library's U-Net (ours). Its

@@ -20,7 +20,7 @@ from sfumato.training import DiscreteChain
 
 @dataclass(frozen=True)
 class Recipe(Tokens):
-    """A chain of N transition matrices on categories, a network that predicts p(x_0 | x_n), its bound, and a little more.
+    """A chain of N transition matrices on categories, a network that predicts p(x_0 | x_n), and its bound.
 
     q(x_n | x_{n-1}) = Cat(row of Q_n), Q_n uniform (beta_n of a cosine), absorbing (beta_n = 1 / (N - n + 1)) or a
     Gaussian on the levels (beta_n linear, `first` to `last`);
@@ -31,7 +31,7 @@ class Recipe(Tokens):
     would give wrong reverse laws; `bayes` divides by q(x_n | x_0 = k) (ours). Bits per dimension are
     `bound(...).bits(d)`. Pictures: levels through the library's U-Net with logistic outputs; text: a transformer.
 
-    The mask of the absorbing chain is a state more, for pictures too, where the paper takes the grey level K / 2 (ours).
+    The mask of the absorbing chain is a state more, for pictures too, where the paper takes the grey K / 2 (ours).
     The last step at n = 1 is sampled from p(x_0 | x_1), where the public code takes its largest (ours).
 
     Source: Austin et al. 2021 (2107.03006) eq. 3 to 5, sections 3 to 6, appendices A and B; public code.

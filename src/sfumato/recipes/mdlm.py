@@ -20,7 +20,7 @@ from sfumato.training import Jumps
 
 @dataclass(frozen=True)
 class Recipe(Tokens):
-    """Categories that turn into a mask (or into any other) at a rate, a network for p(x_0 | x_t), the bound as the loss.
+    """Categories that turn into a mask (or any other) at a rate, a network for p(x_0 | x_t), the bound as the loss.
 
         -log p(x_0) <= integral of -keep' / (1 - keep) E sum over masked i of -log p(x_0^i | x_t) dt
 

@@ -1,4 +1,4 @@
-"""Objectives on categories: a chain with an auxiliary loss, continuous time, random orders. All in bits per dimension."""
+"""Objectives on categories, in bits per dimension: a chain with an auxiliary loss, continuous time, random orders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Jumps(nn.Module):
         denoiser: of a process in continuous time.
         times: law of t, uniform on [0, 1) as a whole; low-discrepancy by default.
 
-    Source: Shi et al. 2024 (2406.04329) eq. 4; Sahoo et al. 2024 (2406.07524) eq. 10; Campbell et al. 2022 (2205.14987).
+    Source: Shi et al. 2024 (2406.04329) eq. 4; Sahoo et al. 2024 (2406.07524) eq. 10; Campbell et al. 2022
+    (2205.14987).
     """
 
     def __init__(self, denoiser: Denoiser, times: TimeLaw | None = None) -> None:

@@ -159,7 +159,9 @@ class Model:
         if solver is not None and steps is not None:
             raise ValueError("steps is a setting of the solver that you gave: set it there.")
         if not isinstance(self.denoiser.process, Gaussian):
-            raise ValueError("restoration needs a model of real numbers: this one makes categories, and can be sampled.")
+            raise ValueError(
+                "restoration needs a model of real numbers: this one makes categories, and can be sampled."
+            )
         self._fits(m.event)
         z, items = m.to_model(self.codec), len(m)
         reason = ""
