@@ -31,8 +31,8 @@ class Recipe(Tokens):
 
     It is the absorbing chain of D3PM in the limit of many steps. Sampling reveals positions in a random order, one at a
     time or several at once: a step from a to b known ones costs (b - a) L_a nats, L_a the mean loss of one position
-    with a known, so the best grid of S steps is a shortest path (`times` with `losses`). Unlike a bound, the code length of
-    one order is exact: `encode` and `decode` are a lossless code, within a fraction of a percent of that length.
+    with a known, so the best grid of S steps is a shortest path (`times` with `losses`). Unlike a bound, the code
+    length of one order is exact: `encode` and `decode` are a lossless code, some bytes longer than that.
 
     The paper's pictures go through a residual network of 32 blocks; here through the library's U-Net (ours). Its
     upscaling variant is not here.
