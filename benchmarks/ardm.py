@@ -12,7 +12,6 @@ same text, also cut off at the start of each window, and what xz adds for the he
 from __future__ import annotations
 
 import argparse
-import json
 import lzma
 import math
 import time
@@ -21,18 +20,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from d3pm import LEVELS, Small, trained
+from d3pm import LEVELS, Small, keep, trained
 from torch import Tensor
 
 from sfumato.codecs import Quantized
 from sfumato.codecs.alphabet import text as written
-from sfumato.data.images import write_image
 from sfumato.data.text import Text, common, fortunes
 from sfumato.noise import Noise, Seeds
 from sfumato.recipes import ardm
 from sfumato.samplers import trajectory
 
-HERE = Path(__file__).parent
 LENGTH, STRETCH = 128, 2048
 
 
@@ -154,9 +151,6 @@ def main() -> None:
         if step.index in (20, 60, 120, 196):
             grey = torch.where(step.x == LEVELS, 0.5, Quantized(LEVELS).decode(step.x))
             rows.append(torch.cat(list(grey[:, 0]), 1))
-    sheet = torch.cat(rows).repeat_interleave(4, 0).repeat_interleave(4, 1)
-    (HERE.parent / "docs" / "pictures").mkdir(exist_ok=True)
-    write_image(HERE.parent / "docs" / "pictures" / "ardm.png", sheet.unsqueeze(0).float())
     result = {
         "data": "fortunes (Debian), windows of 128 characters; Fashion-MNIST, 14 x 14 at 16 levels",
         "figure": f"{bits:.2f} bits/character (bound), {size:.2f} as decoded bytes where the bound is {own:.2f}; "
@@ -165,9 +159,7 @@ def main() -> None:
         "command": f"python benchmarks/ardm.py --root ROOT --steps {args.steps}",
         "minutes": round((time.perf_counter() - began) / 60),
     }
-    (HERE / "data" / "figures").mkdir(exist_ok=True)
-    (HERE / "data" / "figures" / "ardm.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(json.dumps(result, indent=1))
+    keep("ardm", result, rows)
 
 
 if __name__ == "__main__":

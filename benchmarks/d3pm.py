@@ -94,6 +94,17 @@ def trained(recipe: Any, data: Data, steps: int, batch: int) -> torch.nn.Module:
     return ema.average.denoiser
 
 
+def keep(key: str, result: dict[str, Any], rows: list[Tensor]) -> None:
+    """Writes the figure of a method, and rows of pictures in [0, 1], four times as large, as its picture."""
+    sheet = torch.cat(rows).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    picture, figure = HERE.parent / "docs" / "pictures" / f"{key}.png", HERE / "data" / "figures" / f"{key}.json"
+    for path in (picture, figure):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(picture, sheet.unsqueeze(0).float())
+    figure.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(json.dumps(result, indent=1))
+
+
 def main() -> None:
     """Parses the command line, trains, measures, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,9 +132,6 @@ def main() -> None:
         drawn = sample(denoiser, recipe.sampler(), shape=(16, 1, 14, 14), times=recipe.times(), noise=Seeds(range(16)))
         rows.append(torch.cat(list(Quantized(LEVELS).decode(drawn)[:, 0]), 1))
     rows.append(torch.cat(list(Quantized(LEVELS).decode(test[:16])[:, 0]), 1))
-    sheet = torch.cat(rows).repeat_interleave(4, 0).repeat_interleave(4, 1)
-    (HERE.parent / "docs" / "pictures").mkdir(exist_ok=True)
-    write_image(HERE.parent / "docs" / "pictures" / "d3pm.png", sheet.unsqueeze(0).float())
     result = {
         "data": f"Fashion-MNIST, 14 x 14 at {LEVELS} levels; {len(test)} test images",
         "figure": ", ".join(f"{key} {value}" for key, value in figures.items())
@@ -131,9 +139,7 @@ def main() -> None:
         "command": f"python benchmarks/d3pm.py --root ROOT --steps {args.steps}",
         "minutes": round((time.perf_counter() - began) / 60),
     }
-    (HERE / "data" / "figures").mkdir(exist_ok=True)
-    (HERE / "data" / "figures" / "d3pm.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(json.dumps(result, indent=1))
+    keep("d3pm", result, rows)
 
 
 if __name__ == "__main__":
