@@ -108,6 +108,14 @@ def default(process: Gaussian, steps: int, *, start: float = 1.0, end: float = 0
     return arc(process, steps, start=start, end=end)
 
 
+def levels_of(N: int, steps: int) -> tuple[float, ...]:
+    """`steps` of the levels n / N of a chain of N steps, evenly spread from 1 on, and 0 at the end."""
+    _positive(steps)
+    if steps > N:
+        raise ValueError(f"a chain of {N} levels cannot give {steps} steps.")
+    return (*(round(N - i * N / steps) / N for i in range(steps)), 0.0)
+
+
 def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[float, ...]:
     """Integer steps n of a table as times n / N, and 0 at the end.
 
@@ -123,8 +131,8 @@ def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[flo
     if steps > N:
         raise ValueError(f"this table has {N} levels: it cannot give {steps} steps.")
     if spacing == "trailing":
-        levels = [round(N - i * N / steps) for i in range(steps)]
-    elif spacing == "leading":
+        return levels_of(N, steps)
+    if spacing == "leading":
         levels = [1 + i * (N // steps) for i in reversed(range(steps))]
     elif spacing == "linspace":
         levels = [1 + round((N - 1) * i / max(steps - 1, 1)) for i in reversed(range(steps))]

@@ -3,6 +3,7 @@
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
+from sfumato.denoisers.logits import Logits
 from sfumato.denoisers.preconditioned import (
     Parameterization,
     Preconditioned,
@@ -28,6 +29,7 @@ __all__ = [
     "Estimate",
     "Given",
     "LearnedVariance",
+    "Logits",
     "MeanOnly",
     "Parameterization",
     "Preconditioned",

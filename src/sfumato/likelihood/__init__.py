@@ -1,6 +1,7 @@
 """Likelihood, three different numbers: the flow's own, the bound of a chain, the bound of continuous time."""
 
 from sfumato.likelihood.decoders import bits_per_dim, categorical, density, dequantize, discretized
+from sfumato.likelihood.discrete import chain_term, jump_term, known_after, order_losses, unknown_loss
 from sfumato.likelihood.divergence import rademacher, with_divergence
 from sfumato.likelihood.elbo import (
     Bound,
@@ -20,6 +21,7 @@ __all__ = [
     "Bound",
     "bits_per_dim",
     "categorical",
+    "chain_term",
     "continuous_elbo",
     "denoised",
     "density",
@@ -29,10 +31,14 @@ __all__ = [
     "eps_error",
     "explicit",
     "implicit",
+    "jump_term",
+    "known_after",
     "log_prob",
     "log_snr_rate",
+    "order_losses",
     "rademacher",
     "rescaled",
     "step_term",
+    "unknown_loss",
     "with_divergence",
 ]

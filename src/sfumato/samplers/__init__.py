@@ -1,6 +1,7 @@
 """Samplers: ways from noise to data."""
 
 from sfumato.samplers.ancestral import Ancestral
+from sfumato.samplers.any_order import AnyOrder
 from sfumato.samplers.arc import Arc
 from sfumato.samplers.base import Sampler, Step, Times, blank, sample, trajectory
 from sfumato.samplers.cas import CAS
@@ -19,6 +20,7 @@ __all__ = [
     "CAS",
     "DDIM",
     "Ancestral",
+    "AnyOrder",
     "Arc",
     "Blend",
     "Chain",

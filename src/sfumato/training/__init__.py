@@ -1,6 +1,7 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
 from sfumato.training import checkpoints
+from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
 from sfumato.training.objectives import (
@@ -33,15 +34,18 @@ __all__ = [
     "Data",
     "Denoising",
     "DenoisingScore",
+    "DiscreteChain",
     "Ema",
     "Hybrid",
     "ImplicitScore",
+    "Jumps",
     "Levels",
     "Likelihood",
     "LogNormal",
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "OrderAgnostic",
     "Steps",
     "TrainStep",
     "Uniform",
