@@ -2,7 +2,7 @@
 
 from sfumato.training import checkpoints
 from sfumato.training.ema import Ema
-from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
+from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
 from sfumato.training.objectives import (
     Denoising,
     edm_weight,
@@ -15,6 +15,7 @@ from sfumato.training.objectives import (
     v_weight,
     x0_weight,
 )
+from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
     Levels,
@@ -26,6 +27,7 @@ from sfumato.training.times import (
     Uniform,
     UniformLogSNR,
 )
+from sfumato.training.uncertain import Uncertain, Uncertainty
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
@@ -42,21 +44,30 @@ __all__ = [
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "PowerEma",
+    "Profile",
     "Steps",
     "TrainStep",
+    "Uncertain",
+    "Uncertainty",
     "Uniform",
     "UniformLogSNR",
     "Variational",
     "checkpoints",
     "edm_weight",
     "eps_weight",
+    "exponent_of",
     "fit",
+    "inverse_sqrt",
     "min_snr",
+    "mixing",
     "output_weight",
     "p2_weight",
+    "reconstruct",
     "soft_min_snr",
     "truncated_snr",
     "v_weight",
     "warmup_decay",
+    "width_of",
     "x0_weight",
 ]

@@ -138,3 +138,15 @@ def warmup_decay(steps: int, *, warmup: int = 100, decay: float = 0.3) -> Callab
         return min(1.0, step / max(1, warmup), (steps - step + 1) / tail)
 
     return factor
+
+
+def inverse_sqrt(reference: int, *, warmup: int = 0) -> Callable[[int], float]:
+    """A factor of the learning rate: up over `warmup` steps, level to `reference`, then sqrt(reference / step).
+
+    It never needs to know how long the run is. Source: Karras et al. 2024 (2312.02696) eq. 67.
+    """
+
+    def factor(step: int) -> float:
+        return min(1.0, step / max(1, warmup)) / math.sqrt(max(1.0, step / reference))
+
+    return factor
