@@ -1,8 +1,10 @@
 """Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
 
+from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
+from sfumato.denoisers.optimal_covariance import JacobianVariance, OptimalCovariance
 from sfumato.denoisers.preconditioned import (
     Parameterization,
     Preconditioned,
@@ -21,14 +23,17 @@ from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
 from sfumato.estimate import Estimate
 
 __all__ = [
+    "AnalyticDPM",
     "Clipped",
     "Counted",
     "Denoiser",
     "Ensemble",
     "Estimate",
     "Given",
+    "JacobianVariance",
     "LearnedVariance",
     "MeanOnly",
+    "OptimalCovariance",
     "Parameterization",
     "Preconditioned",
     "Recorded",
@@ -36,6 +41,7 @@ __all__ = [
     "Thresholded",
     "Windowed",
     "Wrapper",
+    "analytic",
     "edm",
     "log_snr",
     "predict_eps",

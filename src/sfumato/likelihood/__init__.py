@@ -14,10 +14,11 @@ from sfumato.likelihood.elbo import (
     rescaled,
     step_term,
 )
-from sfumato.likelihood.flow import log_prob
+from sfumato.likelihood.flow import Density, log_prob, log_prob_adaptive
 
 __all__ = [
     "Bound",
+    "Density",
     "bits_per_dim",
     "categorical",
     "continuous_elbo",
@@ -30,6 +31,7 @@ __all__ = [
     "explicit",
     "implicit",
     "log_prob",
+    "log_prob_adaptive",
     "log_snr_rate",
     "rademacher",
     "rescaled",

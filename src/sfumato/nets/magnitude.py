@@ -10,12 +10,13 @@ Source: Karras et al. 2024 (2312.02696) sections 2.2 to 2.4 and appendix B.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONV = {0: F.linear, 1: F.conv1d, 2: F.conv2d}
+CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d}
 EPS = 1e-4  # of the paper: added to norms
 
 

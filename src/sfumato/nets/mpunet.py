@@ -162,5 +162,6 @@ class MPAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c = x.shape[:2]
         q, k, v = unit(self.qkv(x).reshape(b, self.heads, c // self.heads, 3, -1), (2,)).unbind(3)
-        mixed = F.scaled_dot_product_attention(*(part.transpose(2, 3) for part in (q, k, v)))
+        q, k, v = (part.transpose(2, 3) for part in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
         return self.out(mixed.transpose(2, 3).reshape(x.shape))

@@ -3,14 +3,17 @@
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.arc import Arc
 from sfumato.samplers.base import Sampler, Step, Times, blank, sample, trajectory
+from sfumato.samplers.brownian import AlongPath, Brownian
 from sfumato.samplers.cas import CAS
 from sfumato.samplers.compose import Blend, Chain
 from sfumato.samplers.consistency import Consistency
 from sfumato.samplers.ddim import DDIM
+from sfumato.samplers.deis import DEIS
 from sfumato.samplers.dpmpp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from sfumato.samplers.euler import Euler
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import Langevin, SNRLangevin
+from sfumato.samplers.ode import Solved, integrate, sample_ode
 from sfumato.samplers.overwrite import Held, Overwrite
 from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
 from sfumato.samplers.unipc import UniPC
@@ -18,9 +21,12 @@ from sfumato.samplers.unipc import UniPC
 __all__ = [
     "CAS",
     "DDIM",
+    "DEIS",
+    "AlongPath",
     "Ancestral",
     "Arc",
     "Blend",
+    "Brownian",
     "Chain",
     "Consistency",
     "DPMpp2M",
@@ -36,11 +42,14 @@ __all__ = [
     "ReverseDiffusion",
     "SNRLangevin",
     "Sampler",
+    "Solved",
     "Step",
     "Times",
     "UniPC",
     "blank",
+    "integrate",
     "sample",
+    "sample_ode",
     "simulate",
     "trajectory",
 ]

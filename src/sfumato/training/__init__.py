@@ -5,6 +5,7 @@ from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
 from sfumato.training.objectives import (
     Denoising,
+    NoiseMoment,
     edm_weight,
     eps_weight,
     min_snr,
@@ -44,6 +45,7 @@ __all__ = [
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "NoiseMoment",
     "PowerEma",
     "Profile",
     "Steps",

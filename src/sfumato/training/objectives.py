@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.denoisers import Denoiser, Parameterization
+from sfumato.denoisers import Denoiser, OptimalCovariance, Parameterization
 from sfumato.noise import Noise
 from sfumato.processes import Coefficient, Gaussian
-from sfumato.training.times import LogNormal, TimeLaw
+from sfumato.training.times import LogNormal, TimeLaw, Uniform
 
 Weight = Callable[[Coefficient, Coefficient], Coefficient]
 
@@ -62,6 +62,33 @@ class Denoising(nn.Module):
         error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
         assert isinstance(process, Gaussian)
         return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error), t
+
+
+class NoiseMoment(nn.Module):
+    """mean (target - net(x_t))^2 for the second network of an `OptimalCovariance`, its mean frozen.
+
+    The target is eps^2 (SN) or (eps - eps_hat)^2 (NPR). Source: Bao et al. 2022 (2206.07309) eq. 13 and 19.
+
+    Args:
+        denoiser: what is trained: its `net` alone gets gradients.
+        times: law of t; uniform if not given.
+    """
+
+    def __init__(self, denoiser: OptimalCovariance, times: TimeLaw | None = None) -> None:
+        super().__init__()
+        self.denoiser, self.times = denoiser, times or Uniform()
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), a mean over the event."""
+        process = self.denoiser.process.bind(cond)
+        assert isinstance(process, Gaussian)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
+        xt = process.marginal(x0, t).sample(noise)
+        eps = process.eps(xt, x0, t)
+        if self.denoiser.residual:
+            with torch.no_grad():
+                eps = eps - process.eps(xt, self.denoiser.inner(xt, t, cond).mean, t)
+        return (eps.square() - self.denoiser.moment(xt, t, cond)).flatten(1).square().mean(1)
 
 
 # Weights, each a function of (alpha, sigma)
