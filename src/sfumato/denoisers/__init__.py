@@ -9,6 +9,7 @@ from sfumato.denoisers.preconditioned import (
     Parameterization,
     Preconditioned,
     Scheme,
+    consistency,
     edm,
     log_snr,
     predict_eps,
@@ -16,6 +17,7 @@ from sfumato.denoisers.preconditioned import (
     predict_score,
     predict_v,
     predict_x0,
+    trig,
 )
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
@@ -42,6 +44,7 @@ __all__ = [
     "Windowed",
     "Wrapper",
     "analytic",
+    "consistency",
     "edm",
     "log_snr",
     "predict_eps",
@@ -49,4 +52,5 @@ __all__ = [
     "predict_score",
     "predict_v",
     "predict_x0",
+    "trig",
 ]

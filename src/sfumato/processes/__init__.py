@@ -5,7 +5,7 @@ from sfumato.processes.base import Coefficient, Process, Time, expand, lib
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
-from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP
+from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "SubVP",
     "Table",
     "Time",
+    "Trigonometric",
     "entry",
     "expand",
     "lib",

@@ -1,6 +1,7 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
 from sfumato.training import checkpoints
+from sfumato.training.consistency import ConsistencyTraining
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
 from sfumato.training.objectives import (
@@ -11,19 +12,25 @@ from sfumato.training.objectives import (
     min_snr,
     output_weight,
     p2_weight,
+    sigmoid_weight,
     soft_min_snr,
     truncated_snr,
     v_weight,
     x0_weight,
 )
 from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
+from sfumato.training.progressive import ProgressiveDistillation
+from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
+    CosMap,
     Levels,
     LogitNormal,
     LogNormal,
     LossAware,
     LowDiscrepancy,
+    Mode,
+    Shifted,
     Steps,
     Uniform,
     UniformLogSNR,
@@ -33,6 +40,9 @@ from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
     "Chain",
+    "ConsistencyTraining",
+    "ContinuousConsistency",
+    "CosMap",
     "Data",
     "Denoising",
     "DenoisingScore",
@@ -45,9 +55,12 @@ __all__ = [
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "Mode",
     "NoiseMoment",
     "PowerEma",
     "Profile",
+    "ProgressiveDistillation",
+    "Shifted",
     "Steps",
     "TrainStep",
     "Uncertain",
@@ -66,6 +79,7 @@ __all__ = [
     "output_weight",
     "p2_weight",
     "reconstruct",
+    "sigmoid_weight",
     "soft_min_snr",
     "truncated_snr",
     "v_weight",

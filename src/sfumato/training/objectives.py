@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +147,22 @@ def p2_weight(gamma: float = 1.0, k: float = 1.0) -> Weight:
     def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
         snr = eps_weight(alpha, sigma)
         return snr / (k + snr) ** gamma
+
+    return weight
+
+
+def sigmoid_weight(bias: float = -1.0) -> Weight:
+    """SNR sigmoid(bias - log SNR): the loss on eps times a sigmoid, to be averaged over log SNR uniformly.
+
+    Its limits are the loss on eps where there is noise and e^bias times that on x_0 where there is little. Where times
+    are drawn otherwise, divide by their density in log SNR. Source: Kingma & Gao 2023 (2303.00848) section 4; bias -1
+    of Hoogeboom et al. 2024 (2410.19324).
+    """
+
+    def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+        snr = eps_weight(alpha, sigma)
+        # snr / (1 + snr e^-bias), whose limit at infinite SNR is e^bias.
+        return 1.0 / (1.0 / snr + math.exp(-bias))
 
     return weight
 
