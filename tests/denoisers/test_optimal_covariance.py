@@ -93,9 +93,7 @@ def test_the_clip_and_the_table_between_and_outside_its_times() -> None:
     close(D.variance(0.2), 0.5 * ratio(0.2))
     close(D.variance(0.3), 0.25 * ratio(0.3))
     close(D.variance(0.1), 0.5 * ratio(0.1))
-    assert (
-        float(D.variance(0.6)) == float(D.variance(0.9)) == 0.0
-    )  # a model's G may exceed 1
+    assert float(D.variance(0.6)) == float(D.variance(0.9)) == 0.0  # a model's G may exceed 1
     bounded = AnalyticDPM(inner, (0.2, 0.6), (0.5, 0.9), low=-0.1, high=0.3)
     assert bounded.bound == pytest.approx(0.04) and float(bounded.variance(0.6)) == pytest.approx(0.04)
     assert AnalyticDPM(inner, (0.2,), (0.5,)).bound == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_the_exact_function_has_no_distillation_loss_and_the_mean_has() -> None:
 def fixed_point(N: int, process: EDM) -> float:
     """prod (c + s_n s_{n+1}) / (c + s_{n+1}^2): the card's, from the first level to the last."""
     s = levels(N, process)
-    return math.prod((C + a * b) / (C + b * b) for a, b in zip(s, s[1:], strict=False))
+    return math.prod((C + a * b) / (C + b * b) for a, b in pairwise(s))
 
 
 def test_training_ends_at_its_biased_fixed_point() -> None:
@@ -151,7 +152,7 @@ def test_training_ends_at_its_biased_fixed_point() -> None:
         assert fixed_point(N + 1, process) == pytest.approx(expected, abs=1e-6)
     N, slopes = 5, [1.0]
     s = levels(N, process)
-    for a, b in zip(s, s[1:], strict=False):
+    for a, b in pairwise(s):
         slopes.append(slopes[-1] * (C + a * b) / (C + b * b))
     x0 = world().sample(400_000, Noise(0))
     for factor, still in ((1.0, True), (1.05, False)):

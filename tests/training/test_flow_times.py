@@ -127,7 +127,7 @@ def test_recipe_samples_with_euler_on_a_shifted_grid() -> None:
     sd3 = recipes.load("rectified-flow").Recipe.sd3(2.0)
     assert (sd3.law, sd3.mean, sd3.std, sd3.shift, sd3.steps) == ("logit-normal", 0.0, 1.0, 2.0, 28)
     assert output_weight(predict_flow)(0.3, 0.7) == pytest.approx(1 / 0.49)
-    with pytest.raises(ValueError, match="law is 'uniform', .* got 'linear'"):
+    with pytest.raises(ValueError, match=r"law is 'uniform', .* got 'linear'"):
         Straight(law="linear")
     # The exact velocity of the world, Euler by hand.
     D, x = full_world().denoiser(recipe.process()), normal(2, 3)

@@ -1,6 +1,7 @@
 """Likelihood, three different numbers: the flow's own, the bound of a chain, the bound of continuous time."""
 
 from sfumato.likelihood.decoders import bits_per_dim, categorical, density, dequantize, discretized
+from sfumato.likelihood.dequantization import Dequantizer
 from sfumato.likelihood.divergence import rademacher, with_divergence
 from sfumato.likelihood.elbo import (
     Bound,
@@ -19,6 +20,7 @@ from sfumato.likelihood.flow import Density, log_prob, log_prob_adaptive
 __all__ = [
     "Bound",
     "Density",
+    "Dequantizer",
     "bits_per_dim",
     "categorical",
     "continuous_elbo",
