@@ -1,6 +1,6 @@
 """EDM2 on Fashion-MNIST: the held-out loss against the length of the average, chosen after training; EDM beside it.
 
-    python benchmarks/edm2.py --root ROOT [--steps 1000]
+    python benchmarks/edm2.py --root ROOT [--steps 400]
 
 Trains the recipe `edm2` with power-function averages of widths 0.05 and 0.10, keeps ten snapshots, and reconstructs
 averages of other widths at the end. The loss is EDM's, w(sigma) |x_0 - D|^2 a number (1 for a network that says 0), on
@@ -26,7 +26,7 @@ from sfumato.training import Denoising, Ema, LogNormal, edm_weight, fit, inverse
 
 WIDTHS = (0.02, 0.03, 0.05, 0.075, 0.10, 0.15, 0.20, 0.25)
 NETWORK: dict[str, Any] = {
-    "channels": 1, "widths": (32, 64), "blocks": 1, "patch": 2, "classes": 10, "sigma_data": 0.7, "mean": -0.8,
+    "channels": 1, "widths": (16, 32), "blocks": 1, "patch": 2, "classes": 10, "sigma_data": 0.7, "mean": -0.8,
     "std": 1.3,
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def main() -> None:
     """Parses the command line, trains both, prints and writes the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the package is unpacked")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path("build/edm2.json"))
     args = parser.parse_args()
