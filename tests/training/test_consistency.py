@@ -268,6 +268,13 @@ class Exact(nn.Module):
         return self.factor * u * (a.cos() - slope) / a.sin()
 
 
+class Thinned(Exact):
+    """With dropout."""
+
+    def forward(self, u: Tensor, angle: Tensor, cond: Any) -> Tensor:
+        return nn.functional.dropout(super().forward(u, angle, cond), 0.5, self.training)
+
+
 def scm(factor: float = 1.0, c: float = 0.4, sd: float = 0.5, teacher: bool = True, **options: Any) -> Any:
     process = Trigonometric(sd)
     f = Preconditioned(Exact(c, sd, factor), process, trig(sd))
@@ -344,6 +351,11 @@ def test_the_adaptive_weight_divides_and_is_added_back() -> None:
 def test_scm_is_for_trigflow() -> None:
     with pytest.raises(ValueError, match="Trigonometric processes, got EDM"):
         ContinuousConsistency(Preconditioned(MLP(2, 8), EDM()))
+    # Dropout is the same in F and F^-: the loss is the tangent's alone, whatever was dropped.
+    torch.manual_seed(0)
+    f = Preconditioned(Thinned(0.4, 0.5, 0.6), Trigonometric(0.5), trig(0.5))
+    whole = ContinuousConsistency(f, scm().teacher, adaptive=False, constant=1e9)
+    assert float(whole.train()(world(0.4, 2).sample(50, Noise(0)), None, Noise(1)).max()) < 1e-12
     dropped = ContinuousConsistency(scm().denoiser, Dropped(Trigonometric(0.5))).train()
     assert dropped.denoiser.training and not dropped.teacher.training
 
@@ -429,7 +441,7 @@ def test_recipe_of_consistency_models_holds_both_papers_choices() -> None:
 
 
 def test_recipes_of_scm_and_progressive_distillation() -> None:
-    fields = {"channels": 1, "widths": (8,), "blocks": 1}
+    fields = {"channels": 1, "widths": (8,), "blocks": 1, "attention": (0,)}
     recipe = recipes.load("scm").Recipe(**fields, sigma_data=0.7, warmup=5, constant=0.2, mean=-0.5)
     torch.manual_seed(0)
     model = recipe.model()

@@ -27,8 +27,9 @@ class Recipe(Labelled):
     Karras' grid share the noise, N(k) levels grow from s_0 to s_1, the target is an average with decay
     mu = exp(s_0 log mu_0 / N). `distill(denoiser, teacher)` takes the neighbour from a Heun step of a trained denoiser
     (CD), N = 18. `Recipe.improved()` is iCT: no average, pseudo-Huber distance, weight 1 / (sigma_t - sigma_s),
-    log-normal levels, N doubling from 10 to 1280. Sample with `sampler()` over (1.0, 0.0), or with times between for
-    more calls. The distance is |a - b|^2 where the paper prefers LPIPS; the network is the library's U-Net (ours).
+    log-normal levels, N doubling from 10 to 1280. Sample with `sampler()`, and no other, over (1.0, 0.0), or with times
+    between for more calls: `model.sample(16, steps=1, sampler=samplers.Consistency())`. The distance is |a - b|^2 where
+    the paper prefers LPIPS; the network is the library's U-Net (ours).
 
     Args:
         iterations: K, steps of the whole run; the levels follow step / K.

@@ -18,8 +18,9 @@ class Recipe(Labelled):
 
     TrigFlow: x_t = cos(t) x_0 + sin(t) z, z ~ N(0, sd^2), f = cos(t) x_t - sin(t) sd F(x_t / sd, t). `teacher` is the
     loss of an ordinary denoiser with this network (|sd F - dx/dt|^2), which may come first; `objective` is sCT,
-    `distill(denoiser, teacher)` sCD. The network needs forward-mode derivatives: leave `attention` empty. Its clock is
-    the library's, not the paper's positional one, and it has no adaptive double normalisation (ours).
+    `distill(denoiser, teacher)` sCD. The network is the library's U-Net, its clock the library's and not the paper's
+    positional one, and it has no adaptive double normalisation (ours). Sample with `sampler()`, and no other:
+    `model.sample(16, steps=1, sampler=samplers.Consistency())`.
 
     Args:
         mean, std: of log(sigma / alpha), log(sd tan t) in the paper's terms.

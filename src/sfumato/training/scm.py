@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sfumato.denoisers import Denoiser, Preconditioned
 from sfumato.noise import Noise
@@ -20,10 +21,10 @@ class ContinuousConsistency(nn.Module):
 
         g = -cos^2(t) (sd F^- - dx/dt) - r cos(t) sin(t) (x_t + sd dF^-/dt),   g <- g / (|g| + c)
 
-    t the angle of TrigFlow; dF^-/dt the total derivative along (dx/dt, 1), one Jacobian-vector product in forward mode,
-    which the network must have. dx/dt is the teacher's velocity (distillation, sCD), or cos(t) z - sin(t) x_0
-    (training, sCT). r = min(1, step / warmup). w(t) is learned beside the network and no part of it. Where f is the
-    end of the flow g vanishes; without r and normalisation g = cos(t) df/dt.
+    t the angle of TrigFlow; dF^-/dt the total derivative along (dx/dt, 1), one Jacobian-vector product in forward mode.
+    dx/dt is the teacher's velocity (distillation, sCD), or cos(t) z - sin(t) x_0 (training, sCT). r = min(1, step /
+    warmup). w(t) is learned beside the network and no part of it; dropout is the same in F and F^-. Where f is the end
+    of the flow g vanishes; without r and normalisation g = cos(t) df/dt.
 
     Args:
         denoiser: on `Trigonometric(sd)` with the scheme `trig(sd)`, its network told the angle.
@@ -64,7 +65,8 @@ class ContinuousConsistency(nn.Module):
         t = self.times(process, x0.shape[0], noise).to(x0.device)
         eps = noise.normal(x0)
         xt = process.perturb(x0, t, eps)
-        F_fixed, g = self.tangent(xt, t, self._slope(xt, x0, eps, t, cond), cond)
+        with torch.random.fork_rng([x0.device] if x0.is_cuda else []):
+            F_fixed, g = self.tangent(xt, t, self._slope(xt, x0, eps, t, cond), cond)
         g = g / (expand(g.flatten(1).norm(dim=1), g) + self.constant)
         angle = (0.5 * math.pi * t).to(x0)
         loss = (self._network(xt, angle, cond) - F_fixed - g).flatten(1).square().mean(1)
@@ -78,7 +80,8 @@ class ContinuousConsistency(nn.Module):
         process = self.denoiser.process
         assert isinstance(process, Trigonometric)
         sd, angle = process.sigma_data, (0.5 * math.pi * t).to(xt)
-        with torch.no_grad():
+        # Attention has a forward derivative in its plain form alone.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             pair: tuple[Tensor, Tensor] = torch.func.jvp(  # type: ignore[assignment]
                 lambda x, a: self._network(x, a, cond), (xt, angle), (slope, torch.ones_like(angle))
             )
