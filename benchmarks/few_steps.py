@@ -1,6 +1,6 @@
 """Few-step methods on a mixture of known flow: eight modes on a circle, a small network, a minute each.
 
-    python benchmarks/few_steps.py METHOD [--steps 4000]
+    python benchmarks/few_steps.py METHOD [--steps 1500]
 
 METHOD is rectified-flow, consistency-models (training, its improved form, distillation), scm (training, distillation)
 or progressive-distillation. Teachers are the exact denoiser, so that the error is that of the method and the network
@@ -38,7 +38,7 @@ from sfumato.training import (
 )
 from sfumato.training.consistency import doubling, growing, log_normal, pseudo_huber
 
-COUNT, BATCH, SPREAD = 4000, 512, 0.71
+COUNT, BATCH, SPREAD = 4000, 256, 0.71
 
 
 def world() -> MixtureWorld:
@@ -167,7 +167,7 @@ def main() -> None:
     """Parses the command line, trains, prints and writes the distances."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=list(METHODS))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=Path("build"))
     args = parser.parse_args()
     torch.set_num_threads(1)

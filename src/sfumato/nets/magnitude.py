@@ -21,7 +21,7 @@ EPS = 1e-4  # of the paper: added to norms
 
 
 def unit(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """x divided by its root mean square over `axes` (plus 1e-4). Source: Karras et al. 2024 eq. 66."""
+    """x divided by its root mean square over `axes` (plus 1e-4). Source: Karras et al. 2024, public code."""
     norm = x.square().mean(axes, keepdim=True).sqrt()
     return x / (norm + EPS)
 

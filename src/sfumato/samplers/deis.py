@@ -40,7 +40,7 @@ class DEIS(Sampler):
     Raises:
         ValueError: for a negative degree.
 
-    Source: Zhang & Chen 2023 (2204.13902) eq. 13 to 15, section 3.3, appendix B.2 for rhoAB.
+    Source: Zhang & Chen 2023 (2204.13902) section 3, ingredients 1 to 4; rhoAB: section 4 and public code.
     """
 
     degree: int = 3

@@ -143,7 +143,7 @@ def warmup_decay(steps: int, *, warmup: int = 100, decay: float = 0.3) -> Callab
 def inverse_sqrt(reference: int, *, warmup: int = 0) -> Callable[[int], float]:
     """A factor of the learning rate: up over `warmup` steps, level to `reference`, then sqrt(reference / step).
 
-    It never needs to know how long the run is. Source: Karras et al. 2024 (2312.02696) eq. 67.
+    It never needs to know how long the run is. Source: Karras et al. 2024 (2312.02696) section 2.3 and public code.
     """
 
     def factor(step: int) -> float:

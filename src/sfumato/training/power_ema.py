@@ -93,7 +93,7 @@ def mixing(stored: Sequence[Profile], wanted: Profile) -> list[float]:
         <p_a, p_b> = (g_a + 1) (g_b + 1) (t_a / t_b)^e / ((g_a + g_b + 1) max(t_a, t_b)),
         e = g_b if t_a < t_b else -g_a,
 
-    and are then divided by their sum. Source: Karras et al. 2024 (2312.02696) eq. 130 to 137, algorithm 3.
+    and are then divided by their sum. Source: Karras et al. 2024 (2312.02696) eq. 151, algorithm 3.
     """
     A = np.array([[_overlap(a, b) for b in stored] for a in stored])
     b = np.array([_overlap(a, wanted) for a in stored])

@@ -39,7 +39,7 @@ class Uncertain(Denoising):
         denoiser, times, weight, drop, null: as of `Denoising`.
         features: Fourier features of u.
 
-    Source: Karras et al. 2024 (2312.02696) eq. 14 to 22.
+    Source: Karras et al. 2024 (2312.02696) eq. 21 and appendix B.2.
     """
 
     def __init__(self, denoiser: Denoiser, *args: Any, features: int = 128, **options: Any) -> None:
