@@ -2,7 +2,7 @@
 
     python benchmarks/few_steps.py METHOD [--steps 1500]
 
-METHOD is rectified-flow, consistency-models (training, its improved form, distillation), scm (training, distillation)
+METHOD is flow-matching, consistency-models (training, its improved form, distillation), scm (training, distillation)
 or progressive-distillation. Teachers are the exact denoiser, so that the error is that of the method and the network
 alone. For each number of calls the sliced Wasserstein distance of 4,000 samples to 4,000 draws of the mixture, beside
 that of two sets of draws; and, where the method learns the flow's own map, the root mean square distance to the exact
@@ -51,7 +51,7 @@ def world() -> MixtureWorld:
 def network(process: Gaussian, scheme: Any) -> Preconditioned:
     """A small one, the same weights at the start for every method."""
     torch.manual_seed(0)
-    return Preconditioned(MLP(2, 128, 4), process, scheme)
+    return Preconditioned(MLP(2, 128, 4, start=0.0), process, scheme)
 
 
 def train(objective: nn.Module, steps: int, rate: float = 1e-3) -> None:
@@ -99,7 +99,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float(sliced_wasserstein(a, b, noise=Noise(10)))
 
 
-def rectified_flow(steps: int) -> dict[str, Any]:
+def flow_matching(steps: int) -> dict[str, Any]:
     """Learned velocity, Euler steps."""
     model = network(Rectified(), predict_flow)
     train(Denoising(model, Uniform(1e-5, 1.0), output_weight(predict_flow)), steps)
@@ -156,7 +156,7 @@ def progressive_distillation(steps: int) -> dict[str, Any]:
 
 
 METHODS = {
-    "rectified-flow": rectified_flow,
+    "flow-matching": flow_matching,
     "consistency-models": consistency_models,
     "scm": scm,
     "progressive-distillation": progressive_distillation,

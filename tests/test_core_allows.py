@@ -21,7 +21,7 @@ from sfumato.samplers import (
     DDIM,
     AlongPath,
     Ancestral,
-    Brownian,
+    BrownianPath,
     Chain,
     Consistency,
     EulerMaruyama,
@@ -134,7 +134,7 @@ def test_gradients_of_the_denoiser_in_reverse_and_forward_mode() -> None:
 def test_one_brownian_path_at_any_number_of_steps() -> None:
     process, world = LinearBeta(), full_world()
     D, x = world.denoiser(process), normal(20, 3)
-    walk = AlongPath(EulerMaruyama(), Brownian(Seeds(range(20)), 8))
+    walk = AlongPath(EulerMaruyama(), BrownianPath(Seeds(range(20)), 8))
     runs = [sample(D, walk, x1=x, times=grids.uniform(n, start=0.9, end=0.2), noise=Noise(0)) for n in (40, 80, 160)]
     near, far = (float((run - runs[2]).norm()) for run in (runs[1], runs[0]))
     assert near < 0.6 * far

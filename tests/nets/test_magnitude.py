@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato import Noise
-from sfumato.nets import MLP, MPUNet, normalize_weights
+from sfumato.nets import MPUNet, normalize_weights
 from sfumato.nets.magnitude import MPFourier, MPLayer, mp_cat, mp_silu, mp_sum, unit
 from sfumato.nets.mpunet import MPAttention, MPBlock
 
@@ -184,15 +184,3 @@ def test_labels_enter_and_no_label_is_the_last_one() -> None:
     wide = MPUNet(1, (64,), 1, classes=50)
     rows = wide.label(torch.eye(50) * 50**0.5)
     assert rms(rows) == pytest.approx(1.0, rel=0.05)
-
-
-def test_mlp_begins_at_zero_and_reads_both_arguments() -> None:
-    torch.manual_seed(0)
-    net = MLP(3, 16, 2)
-    x, c = normal(4, 3), normal(4, seed=1)
-    assert torch.equal(net(x, c), torch.zeros(4, 3))
-    torch.nn.init.normal_(net.leave.weight)
-    out = net(x, c)
-    assert float((net(x + 0.1, c) - out).abs().min()) > 0 < float((net(x, c + 0.5) - out).abs().min())
-    out.square().sum().backward()
-    assert all(float(p.grad.abs().max()) > 0 for p in net.parameters())

@@ -16,7 +16,7 @@ from sfumato.samplers import (
     DDIM,
     AlongPath,
     Ancestral,
-    Brownian,
+    BrownianPath,
     Chain,
     DPMpp2M,
     EulerMaruyama,
@@ -31,17 +31,17 @@ LIKE = torch.empty(40_000, dtype=torch.float64)
 
 def test_the_path_is_a_function_of_seed_and_time() -> None:
     noise = Noise(3)
-    path = Brownian(noise)
+    path = BrownianPath(noise)
     first = path(0.3, LIKE[:5])
     noise.normal(LIKE)  # the stream itself has moved on
     assert torch.equal(path(0.3, LIKE[:5]), first)
-    assert torch.equal(Brownian(Noise(3))(0.3, LIKE[:5]), first)
-    assert not torch.equal(Brownian(Noise(4))(0.3, LIKE[:5]), first)
+    assert torch.equal(BrownianPath(Noise(3))(0.3, LIKE[:5]), first)
+    assert not torch.equal(BrownianPath(Noise(4))(0.3, LIKE[:5]), first)
     assert torch.equal(path(0.0, LIKE[:5]), torch.zeros(5, dtype=torch.float64))
 
 
 def test_covariance_is_that_of_brownian_motion() -> None:
-    path, times = Brownian(Noise(0), 12), (0.1, 0.25, 0.5, 0.77, 1.0)
+    path, times = BrownianPath(Noise(0), 12), (0.1, 0.25, 0.5, 0.77, 1.0)
     W = torch.stack([path(t, LIKE) for t in times])
     cov = W @ W.T / LIKE.numel()
     expected = torch.tensor([[min(a, b) for b in times] for a in times], dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_covariance_is_that_of_brownian_motion() -> None:
 
 
 def test_deeper_paths_agree_where_both_were_drawn_and_bridge_between() -> None:
-    shallow, deep = Brownian(Noise(0), 3), Brownian(Noise(0), 10)
+    shallow, deep = BrownianPath(Noise(0), 3), BrownianPath(Noise(0), 10)
     for i in range(9):
         assert torch.equal(shallow(i / 8, LIKE), deep(i / 8, LIKE))
     straight = shallow(0.125, LIKE).lerp(shallow(0.25, LIKE), 0.3)
@@ -65,15 +65,15 @@ def test_deeper_paths_agree_where_both_were_drawn_and_bridge_between() -> None:
 
 def test_rows_have_paths_of_their_own() -> None:
     x = torch.empty(2, 3, dtype=torch.float64)
-    both = Brownian(Seeds([5, 9]))(0.6, x)
-    assert torch.equal(both[1:], Brownian(Seeds([9]))(0.6, x[1:]))
+    both = BrownianPath(Seeds([5, 9]))(0.6, x)
+    assert torch.equal(both[1:], BrownianPath(Seeds([9]))(0.6, x[1:]))
     assert not torch.equal(both[0], both[1])
 
 
 def test_times_outside_are_refused() -> None:
     for t in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"times in \[0, 1\], got"):
-            Brownian(Noise(0))(t, LIKE[:1])
+            BrownianPath(Noise(0))(t, LIKE[:1])
 
 
 WORLD, PROCESS = full_world(), LinearBeta()
@@ -81,7 +81,7 @@ START = WORLD.marginal(PROCESS, 0.9).sample(100, Noise(1))
 
 
 def along(sampler: Any, n: int) -> torch.Tensor:
-    times, path = grids.uniform(n, start=0.9, end=0.1), Brownian(Noise(2), 13)
+    times, path = grids.uniform(n, start=0.9, end=0.1), BrownianPath(Noise(2), 13)
     return sample(WORLD.denoiser(PROCESS), AlongPath(sampler, path), x1=START, times=times, noise=Noise(0))
 
 
@@ -113,7 +113,7 @@ def test_marginals_along_paths_are_those_of_fresh_noise() -> None:
     process, world = LinearBeta(), full_world()
     D, n = world.denoiser(process), 20_000
     x = world.marginal(process, 0.9).sample(n, Noise(1))
-    out = sample(D, AlongPath(Ancestral(), Brownian(Noise(2), 8)), x1=x, times=grids.uniform(20, start=0.9, end=0.1), noise=Noise(0))  # fmt: skip # noqa: E501
+    out = sample(D, AlongPath(Ancestral(), BrownianPath(Noise(2), 8)), x1=x, times=grids.uniform(20, start=0.9, end=0.1), noise=Noise(0))  # fmt: skip # noqa: E501
     free = sample(D, Ancestral(), x1=x, times=grids.uniform(20, start=0.9, end=0.1), noise=Noise(3))
     assert float((out.mean(0) - free.mean(0)).abs().max()) < 0.05
     assert float((out.std(0) / free.std(0) - 1).abs().max()) < 0.03
@@ -121,7 +121,7 @@ def test_marginals_along_paths_are_those_of_fresh_noise() -> None:
 
 def test_memory_of_the_inner_sampler_is_kept_and_a_level_step_takes_the_stream() -> None:
     process = LinearBeta()
-    D, x, path = full_world().denoiser(process), normal(2, 3), Brownian(Noise(2), 6)
+    D, x, path = full_world().denoiser(process), normal(2, 3), BrownianPath(Noise(2), 6)
     inner = DPMpp2M(eta=1.0)
     last = list(trajectory(D, AlongPath(inner, path), x, (0.9, 0.7, 0.5), Noise(0)))[-1]
     memory: Any = inner.init(D, x)
@@ -136,7 +136,7 @@ def test_memory_of_the_inner_sampler_is_kept_and_a_level_step_takes_the_stream()
 
 def test_a_second_draw_or_another_law_is_refused() -> None:
     D, x = full_world().denoiser(LinearBeta()), normal(2, 3)
-    twice = AlongPath(Chain(Ancestral(), Langevin(0.01, 1)), Brownian(Noise(0), 4))
+    twice = AlongPath(Chain(Ancestral(), Langevin(0.01, 1)), BrownianPath(Noise(0), 4))
     with pytest.raises(ValueError, match="this sampler draws more"):
         sample(D, twice, x1=x, times=(0.9, 0.5), noise=Noise(0))
     with pytest.raises(ValueError, match="draws more"):

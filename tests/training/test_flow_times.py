@@ -1,4 +1,4 @@
-"""Times and weights of flow matching and its kin, by their densities and identities; the rectified-flow recipe."""
+"""Times and weights of flow matching and its kin, by their densities and identities; the flow-matching recipe."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Straight:
     fields: dict[str, Any] = {"channels": 1, "widths": (8,), "blocks": 1}  # noqa: RUF012
 
     def __new__(cls, **fields: Any) -> Any:  # type: ignore[misc]
-        return recipes.load("rectified-flow").Recipe(**cls.fields, **fields)
+        return recipes.load("flow-matching").Recipe(**cls.fields, **fields)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,8 @@ def test_recipe_draws_times_by_its_law_and_learns_the_velocity(fields: dict[str,
     assert loss.times == law
     torch.nn.init.normal_(loss.denoiser.net.leave.weight)
     x0 = normal(4, 1, 4, 4).float()
-    value, t = loss.weighted(x0, None, Noise(1))
-    noise = Noise(1)
-    close(law(Rectified(), 4, noise), t)
+    value, noise = loss(x0, None, Noise(1)), Noise(1)
+    t = law(Rectified(), 4, noise)
     eps = noise.normal(x0)
     s = t.float()[:, None, None, None]
     xt = (1 - s) * x0 + s * eps
@@ -124,7 +123,7 @@ def test_recipe_draws_times_by_its_law_and_learns_the_velocity(fields: dict[str,
 def test_recipe_samples_with_euler_on_a_shifted_grid() -> None:
     recipe = Straight(steps=4, shift=3.0)
     assert recipe.times() == grids.shifted(grids.uniform(4), 3.0) and recipe.sampler() == Euler()
-    sd3 = recipes.load("rectified-flow").Recipe.sd3(2.0)
+    sd3 = recipes.load("flow-matching").Recipe.sd3(2.0)
     assert (sd3.law, sd3.mean, sd3.std, sd3.shift, sd3.steps) == ("logit-normal", 0.0, 1.0, 2.0, 28)
     assert output_weight(predict_flow)(0.3, 0.7) == pytest.approx(1 / 0.49)
     with pytest.raises(ValueError, match=r"law is 'uniform', .* got 'linear'"):
@@ -145,7 +144,7 @@ def test_the_command_line_trains_it(tmp_path) -> None:
 
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(24, 1, 8)).astype("float32"))
     out = tmp_path / "run"
-    command = ["train", str(tmp_path / "x.npy"), "-o", str(out), "--recipe", "rectified-flow", "--steps", "3"]
+    command = ["train", str(tmp_path / "x.npy"), "-o", str(out), "--recipe", "flow-matching", "--steps", "3"]
     done = CliRunner().invoke(app, [*command, "--batch", "4", "--set", "law=logit-normal"])
     assert done.exit_code == 0, done.output
     import sfumato

@@ -3,7 +3,7 @@
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.arc import Arc
 from sfumato.samplers.base import Sampler, Step, Times, blank, sample, trajectory
-from sfumato.samplers.brownian import AlongPath, Brownian
+from sfumato.samplers.brownian import AlongPath, BrownianPath
 from sfumato.samplers.cas import CAS
 from sfumato.samplers.compose import Blend, Chain
 from sfumato.samplers.consistency import Consistency
@@ -26,7 +26,7 @@ __all__ = [
     "Ancestral",
     "Arc",
     "Blend",
-    "Brownian",
+    "BrownianPath",
     "Chain",
     "Consistency",
     "DPMpp2M",

@@ -16,7 +16,7 @@ from sfumato.samplers.base import Sampler
 
 
 @dataclass(frozen=True)
-class Brownian:
+class BrownianPath:
     """W(t) on [0, 1], W(0) = 0, as a function: the same number for the same seed, time and shape, nothing stored.
 
     W(1) is a draw; then each half of an interval is drawn given its ends, W((a + b) / 2) = (W(a) + W(b)) / 2 +
@@ -71,7 +71,7 @@ class AlongPath(Sampler):
     """
 
     sampler: Sampler
-    path: Brownian = field(repr=False)
+    path: BrownianPath = field(repr=False)
 
     def init(self, denoiser: Denoiser, xt: Tensor) -> Any:
         return self.sampler.init(denoiser, xt), None

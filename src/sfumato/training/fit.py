@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.noise import Seeds
-from sfumato.training.ema import Ema
 
 
 class Data(Protocol):
@@ -23,6 +22,12 @@ class Data(Protocol):
     def batch(self, items: list[int], noise: Seeds) -> tuple[Tensor, Any]:
         """(x0, cond) of these items: x0 (B, *event) in model space, cond None, a tensor or a dict of tensors."""
         ...
+
+
+class Average(Protocol):
+    """What follows the weights: `Ema`, or `PowerEma` of the whole objective."""
+
+    def update(self, module: nn.Module) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def fit(
     batch: int,
     seed: int = 0,
     start: int = 0,
-    ema: Ema | None = None,
+    ema: Average | None = None,
     schedule: Callable[[int], float] | None = None,
     clip: float = 1.0,
 ) -> Iterator[TrainStep]:

@@ -49,10 +49,6 @@ class Denoising(nn.Module):
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,); one time and one x_t drawn for each."""
-        return self.weighted(x0, cond, noise)[0]
-
-    def weighted(self, x0: Tensor, cond: Any, noise: Noise) -> tuple[Tensor, Tensor]:
-        """The loss of each sample and the time that it was drawn at, (B,) each."""
         process = self.denoiser.process.bind(cond)
         t = self.times(process, x0.shape[0], noise).to(x0.device)
         if self.drop > 0.0 and cond is not None:
@@ -62,7 +58,11 @@ class Denoising(nn.Module):
         xt = process.marginal(x0, t).sample(noise)
         error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
         assert isinstance(process, Gaussian)
-        return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error), t
+        return self.weighed(error, process, t)
+
+    def weighed(self, error: Tensor, process: Gaussian, t: Tensor) -> Tensor:
+        """The loss of each sample from its mean square error at its time, (B,)."""
+        return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
 
 
 class NoiseMoment(nn.Module):

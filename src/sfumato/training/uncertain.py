@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser, log_snr
 from sfumato.nets.magnitude import MPFourier, MPLayer, normalize_weights
-from sfumato.noise import Noise
 from sfumato.processes import Gaussian
 from sfumato.training.objectives import Denoising
 
@@ -46,11 +45,9 @@ class Uncertain(Denoising):
         super().__init__(denoiser, *args, **options)
         self.uncertainty = Uncertainty(features)
 
-    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
-        """The loss of each sample, (B,); one time and one x_t drawn for each."""
-        loss, t = self.weighted(x0, cond, noise)
-        process = self.denoiser.process
-        assert isinstance(process, Gaussian)
+    def weighed(self, error: Tensor, process: Gaussian, t: Tensor) -> Tensor:
+        """The loss of each sample from its mean square error at its time, (B,)."""
+        loss = super().weighed(error, process, t)
         c_noise = -0.125 * torch.as_tensor(log_snr(process.alpha(t), process._level(t)))
         u = self.uncertainty(c_noise.to(loss))
         return loss / u.exp() + u

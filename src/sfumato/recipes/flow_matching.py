@@ -1,4 +1,4 @@
-"""Rectified flow and flow matching (Liu et al. 2023, 2209.03003; Lipman et al. 2023, 2210.02747; Esser et al. 2024)."""
+"""Flow matching (Lipman et al. 2023, 2210.02747), with the times of SD3 (Esser et al. 2024, 2403.03206)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Recipe(Labelled):
         shift: k, sqrt(m / n) for pictures of m pixels and a reference of n; 3 at 1024 pixels a side.
         steps: Euler steps.
 
-    Source: Liu et al. 2023 (2209.03003) eq. 1; Lipman et al. 2023 (2210.02747) eq. 21 to 23; Esser et al. 2024
+    Source: Lipman et al. 2023 (2210.02747) eq. 21 to 23; Liu et al. 2023 (2209.03003) eq. 1; Esser et al. 2024
     (2403.03206) section 3.1 and eq. 23.
     """
 
