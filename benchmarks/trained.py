@@ -172,7 +172,7 @@ def run_ddpm(bench: Bench) -> dict[str, Any]:
     x = drawn(recipe.guide(denoiser), recipe.sampler(), grids.table(recipe.process(), 200))
     picture(x, "ddpm")
     bound = bits(recipe.bound(denoiser, bench.images[:64], Noise(1)))
-    return {"figure": f"FD {bench.distance(x):.2f} in 200 of 1,000 steps (real {bench.floor:.2f}), {bound:.2f} bits/dim"}
+    return {"figure": f"FD {bench.distance(x):.2f} in 200 steps (real {bench.floor:.2f}), {bound:.2f} bits/dim"}
 
 
 def run_iddpm(bench: Bench) -> dict[str, Any]:

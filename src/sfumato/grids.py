@@ -17,6 +17,22 @@ def uniform(steps: int, *, start: float = 1.0, end: float = 0.0) -> tuple[float,
     return (*(start + (end - start) * i / steps for i in range(steps)), end)
 
 
+def power(steps: int, *, power: float = 2.0, start: float = 1.0, end: float = 0.0) -> tuple[float, ...]:
+    """`steps` equal steps in t^(1/power): the quadratic grid of DEIS at 2. Source: Zhang & Chen 2023 (2204.13902)."""
+    times = uniform(steps, start=start ** (1.0 / power), end=end ** (1.0 / power))
+    return (start, *(t**power for t in times[1:-1]), end)
+
+
+def shifted(times: tuple[float, ...], k: float) -> tuple[float, ...]:
+    """t' = k t / (1 + (k - 1) t) for each time: on the straight path log SNR moves by -2 log k, the ends stay.
+
+    Once only: not on a grid that is shifted already. Source: Esser et al. 2024 (2403.03206) eq. 23.
+    """
+    if k <= 0.0:
+        raise ValueError(f"the shift is a factor above 0, got {k}.")
+    return tuple(k * t / (1.0 + (k - 1.0) * t) for t in times)
+
+
 def log_snr(
     process: Gaussian, steps: int, *, low: float = -10.12, high: float = 9.21, start: float = 1.0, end: float = 0.0
 ) -> tuple[float, ...]:

@@ -2,6 +2,13 @@
 
 from sfumato.codecs.alphabet import Alphabet
 from sfumato.codecs.base import Affine, Codec
+from sfumato.codecs.logit import Logit
 from sfumato.codecs.quantized import Quantized
 
-__all__ = ["Affine", "Alphabet", "Codec", "Quantized"]
+__all__ = [
+    "Affine",
+    "Alphabet",
+    "Codec",
+    "Logit",
+    "Quantized",
+]

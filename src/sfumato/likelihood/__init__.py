@@ -1,6 +1,7 @@
 """Likelihood, three different numbers: the flow's own, the bound of a chain, the bound of continuous time."""
 
 from sfumato.likelihood.decoders import bits_per_dim, categorical, density, dequantize, discretized
+from sfumato.likelihood.dequantization import Dequantizer
 from sfumato.likelihood.discrete import chain_term, jump_term, known_after, order_losses, unknown_loss
 from sfumato.likelihood.divergence import rademacher, with_divergence
 from sfumato.likelihood.elbo import (
@@ -15,10 +16,12 @@ from sfumato.likelihood.elbo import (
     rescaled,
     step_term,
 )
-from sfumato.likelihood.flow import log_prob
+from sfumato.likelihood.flow import Density, log_prob, log_prob_adaptive
 
 __all__ = [
     "Bound",
+    "Density",
+    "Dequantizer",
     "bits_per_dim",
     "categorical",
     "chain_term",
@@ -34,6 +37,7 @@ __all__ = [
     "jump_term",
     "known_after",
     "log_prob",
+    "log_prob_adaptive",
     "log_snr_rate",
     "order_losses",
     "rademacher",

@@ -7,7 +7,7 @@ from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.neighbours import Neighbours
-from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP
+from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
 from sfumato.processes.transitions import Transitions
 
@@ -32,6 +32,7 @@ __all__ = [
     "Table",
     "Time",
     "Transitions",
+    "Trigonometric",
     "entry",
     "expand",
     "lib",
