@@ -1,6 +1,7 @@
 """Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
 
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
 from sfumato.denoisers.logits import Logits
@@ -25,6 +26,7 @@ __all__ = [
     "Clipped",
     "Counted",
     "Denoiser",
+    "Energy",
     "Ensemble",
     "Estimate",
     "Given",

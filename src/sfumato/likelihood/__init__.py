@@ -16,9 +16,12 @@ from sfumato.likelihood.elbo import (
     step_term,
 )
 from sfumato.likelihood.flow import log_prob
+from sfumato.likelihood.trajectory import Trajectory, bits_elbo, entropy, entropy_bounds, kl_term, trajectory_bound
 
 __all__ = [
     "Bound",
+    "Trajectory",
+    "bits_elbo",
     "bits_per_dim",
     "categorical",
     "chain_term",
@@ -28,10 +31,13 @@ __all__ = [
     "dequantize",
     "discretized",
     "elbo",
+    "entropy",
+    "entropy_bounds",
     "eps_error",
     "explicit",
     "implicit",
     "jump_term",
+    "kl_term",
     "known_after",
     "log_prob",
     "log_snr_rate",
@@ -39,6 +45,7 @@ __all__ = [
     "rademacher",
     "rescaled",
     "step_term",
+    "trajectory_bound",
     "unknown_loss",
     "with_divergence",
 ]
