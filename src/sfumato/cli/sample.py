@@ -71,8 +71,9 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     where = options.device(wanted.device)
     asked = method(wanted.sampler, "samplers", Sampler) if wanted.sampler else None
     model = zoo.load(wanted.model, device=where)
+    own = None if asked or wanted.fields else zoo.defaults.own(model.denoiser)
     kind: Any = asked or type(zoo.defaults.sampler(model.denoiser.process))
-    sampler = kind(**options.checked(kind, wanted.fields))
+    sampler = own[0] if own else kind(**options.checked(kind, wanted.fields))
     cond = _labels(wanted, model)
     console.emit("start", command="sample", settings=asdict(wanted), sampler=repr(sampler))
     if dry:
@@ -87,7 +88,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
             seed=wanted.seed,
             cond=cond,
             steps=wanted.steps,
-            sampler=sampler,
+            sampler=None if own else sampler,
             scale=wanted.scale,
             size=tuple(wanted.size * 2 if len(wanted.size) == 1 else wanted.size) or None,
             batch=wanted.batch,

@@ -2,6 +2,7 @@
 
 from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
 from sfumato.denoisers.logits import Logits
@@ -30,6 +31,7 @@ __all__ = [
     "Clipped",
     "Counted",
     "Denoiser",
+    "Energy",
     "Ensemble",
     "Estimate",
     "Given",

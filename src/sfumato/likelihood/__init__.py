@@ -17,11 +17,14 @@ from sfumato.likelihood.elbo import (
     step_term,
 )
 from sfumato.likelihood.flow import Density, log_prob, log_prob_adaptive
+from sfumato.likelihood.trajectory import Trajectory, bits_elbo, entropy, entropy_bounds, kl_term, trajectory_bound
 
 __all__ = [
     "Bound",
     "Density",
     "Dequantizer",
+    "Trajectory",
+    "bits_elbo",
     "bits_per_dim",
     "categorical",
     "chain_term",
@@ -31,10 +34,13 @@ __all__ = [
     "dequantize",
     "discretized",
     "elbo",
+    "entropy",
+    "entropy_bounds",
     "eps_error",
     "explicit",
     "implicit",
     "jump_term",
+    "kl_term",
     "known_after",
     "log_prob",
     "log_prob_adaptive",
@@ -43,6 +49,7 @@ __all__ = [
     "rademacher",
     "rescaled",
     "step_term",
+    "trajectory_bound",
     "unknown_loss",
     "with_divergence",
 ]

@@ -3,6 +3,8 @@
 Per item, (B,), unless they compare two sets.
 """
 
+from sfumato.metrics.attacks import Gradient, classifier_gradient, linf_attack, through, wilson
+from sfumato.metrics.auroc import auroc
 from sfumato.metrics.coverage import central_interval, coverage
 from sfumato.metrics.crps import crps
 from sfumato.metrics.frechet import frechet, frechet_normal
@@ -12,13 +14,19 @@ from sfumato.metrics.sliced import sliced_wasserstein
 from sfumato.metrics.ssim import ssim
 
 __all__ = [
+    "Gradient",
+    "auroc",
     "central_interval",
+    "classifier_gradient",
     "coverage",
     "crps",
     "frechet",
     "frechet_normal",
+    "linf_attack",
     "mse",
     "psnr",
     "sliced_wasserstein",
     "ssim",
+    "through",
+    "wilson",
 ]

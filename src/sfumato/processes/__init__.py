@@ -1,7 +1,9 @@
 """Forward processes: how data become noise."""
 
+from sfumato.processes.additive import Additive, GammaNoise, MixtureNoise, TwoGammaNoise
 from sfumato.processes.anchored import Anchored, entry
 from sfumato.processes.base import Coefficient, Process, Time, expand, lib
+from sfumato.processes.binomial import Bernoulli, Binomial
 from sfumato.processes.categories import Categories, Jumping
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
@@ -13,17 +15,22 @@ from sfumato.processes.transitions import Transitions
 
 __all__ = [
     "EDM",
+    "Additive",
     "Anchored",
+    "Bernoulli",
+    "Binomial",
     "Categories",
     "Coefficient",
     "Cosine",
     "Discrete",
+    "GammaNoise",
     "Gaussian",
     "Geometric",
     "Jumping",
     "LearnedEnds",
     "LearnedSchedule",
     "LinearBeta",
+    "MixtureNoise",
     "Neighbours",
     "Process",
     "Rectified",
@@ -33,6 +40,7 @@ __all__ = [
     "Time",
     "Transitions",
     "Trigonometric",
+    "TwoGammaNoise",
     "entry",
     "expand",
     "lib",

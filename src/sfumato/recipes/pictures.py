@@ -19,6 +19,7 @@ class Pictures:
     channels: int = 3
     widths: tuple[int, ...] = (128, 256, 256, 256)
     blocks: int = 2
+    patch: int = 1  # space-to-depth factor at the entrance
     attention: tuple[int, ...] = (1,)  # levels with self-attention, 0 the finest
     dims: int = 2  # 1: signals
     dropout: float = 0.1
@@ -33,6 +34,7 @@ class Pictures:
             self.channels * entering,
             tuple(self.widths),
             self.blocks,
+            patch=self.patch,
             attention=tuple(self.attention),
             dims=self.dims,
             dropout=self.dropout,

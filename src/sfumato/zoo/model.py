@@ -94,7 +94,7 @@ class Model:
         Args:
             cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
             steps: network calls, of the grid `defaults.times`.
-            sampler: `defaults.sampler` of the process if not given.
+            sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
             scale: of classifier-free guidance, 1: none; needs a condition.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
@@ -105,7 +105,8 @@ class Model:
             ValueError: for a condition that the model does not know, or a size that does not fit its event.
         """
         shape, process = self._shape(size), self.denoiser.process
-        times, sampler = defaults.times(process, steps), sampler or defaults.sampler(process)
+        own = defaults.own(self.denoiser) if sampler is None else None
+        sampler, times = own or (sampler or defaults.sampler(process), defaults.times(process, steps))
         condition, latent = self._condition(cond, n), tuple(self.codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
