@@ -1,5 +1,6 @@
 """Codecs: data space <-> model space."""
 
 from sfumato.codecs.base import Affine, Codec
+from sfumato.codecs.latent import Latent
 
-__all__ = ["Affine", "Codec"]
+__all__ = ["Affine", "Codec", "Latent"]

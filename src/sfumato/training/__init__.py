@@ -1,8 +1,9 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
-from sfumato.training import checkpoints
+from sfumato.training import checkpoints, couplings
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
+from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
 from sfumato.training.objectives import (
     Denoising,
     edm_weight,
@@ -42,19 +43,27 @@ __all__ = [
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "Matching",
+    "Pairs",
+    "Source",
     "Steps",
     "TrainStep",
     "Uniform",
     "UniformLogSNR",
     "Variational",
     "checkpoints",
+    "couplings",
     "edm_weight",
     "eps_weight",
     "fit",
+    "items",
     "min_snr",
+    "normal",
     "output_weight",
     "p2_weight",
+    "reflow",
     "soft_min_snr",
+    "straightness",
     "truncated_snr",
     "v_weight",
     "warmup_decay",
