@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.noise import Noise
+from sfumato.samplers.sde import last
 from sfumato.training import Ema, Source, fit
 from sfumato.training.chains import LearnedMove, Move, Reference, Reversal, Transitions, walk
 
@@ -153,6 +154,4 @@ class Recipe:
     def transport(self, move: Move, x: Tensor, noise: Noise, *, down: bool = False) -> Tensor:
         """The end of the chain from x, (B, *event): up from data, `down` from the prior; the last step without noise."""
         times = self.times()
-        for x in walk(move, x, times[::-1] if down else times, noise, quiet=True):
-            pass
-        return x
+        return last(walk(move, x, times[::-1] if down else times, noise, quiet=True))

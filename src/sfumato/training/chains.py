@@ -71,7 +71,8 @@ class LearnedMove(nn.Module):
     """A network as a move: `net(x, t / T)` is the mean less x (drift form), or the mean itself.
 
     Args:
-        net: `net(u, c_noise, cond)`; where `learned`, with twice the channels (axis 1): then also log std - log sqrt(2 h).
+        net: `net(u, c_noise, cond)`; where `learned`, of twice the channels (axis 1), the second half
+            log std - log sqrt(2 h).
         times: the grid in the order of this direction: rising, or falling.
         drift: the network predicts mean - x.
         learned: a standard deviation of its own, else sqrt(2 h).
