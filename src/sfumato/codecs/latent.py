@@ -16,7 +16,8 @@ class Latent(Codec):
     """z = (E(outer.encode(x)) - mean) / std, channel by channel, and back through the decoder G.
 
     E gives the mean of q(z | x): nothing is drawn. Standard latents are what a prior's noise schedule is made for; the
-    one scale factor of LDM is `std` equal in all channels and mean 0. Not affine: operators in data space become nonlinear.
+    one scale factor of LDM is `std` equal in all channels and mean 0. Not affine: operators in data space become
+    nonlinear.
 
     Args:
         autoencoder: its weights; no gradient flows into them from here, but through them to x and z.

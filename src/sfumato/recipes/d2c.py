@@ -102,7 +102,8 @@ class Recipe:
     L = -log p(x | z_1) + L_diffusion(z_1) + lambda L_InfoNCE(z_1). Draws are made by DDIM on z, then decoded. With some
     hundred labels, a logistic classifier r(c | z) of the codes makes it conditional: `reject` keeps z ~ p(z) with the
     probability r(c | z), so that the law is p(z) r(c | z) / Z. `edit` moves a code along the normal of a linear
-    boundary, noises it to a level and comes back. The networks, weights of the terms, queue and views are of the library's size (ours).
+    boundary, noises it to a level and comes back. The networks, weights of the terms, queue and views are of the
+    library's size (ours).
 
         model = sf.load("RUN")                                       # after: sfumato train DATA --recipe d2c --out RUN
         classifier = Classifier.fitted(model.codec.encode(x), labels, classes=10)

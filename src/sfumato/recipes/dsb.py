@@ -95,11 +95,13 @@ class Recipe:
         forward: Move = reference or self.reference()
         for index in range(1, 2 * self.rounds + 1):
             if index % 2:
-                taken = forward
-                backward = fitter(down, lambda i: Transitions.record(taken, start(self.cache, noise), up, noise), index)
+                backward = fitter(down, self._recorder(forward, start, up, noise), index)
             else:
-                forward = fitter(up, lambda i: Transitions.record(backward, end(self.cache, noise), down, noise), index)
+                forward = fitter(up, self._recorder(backward, end, down, noise), index)
             yield Half(index, forward, backward)
+
+    def _recorder(self, move: Move, source: Source, times: tuple[float, ...], noise: Noise) -> Refill:
+        return lambda i: Transitions.record(move, source(self.cache, noise), times, noise)
 
     def train(
         self,
@@ -152,6 +154,6 @@ class Recipe:
 
     @torch.no_grad()
     def transport(self, move: Move, x: Tensor, noise: Noise, *, down: bool = False) -> Tensor:
-        """The end of the chain from x, (B, *event): up from data, `down` from the prior; the last step without noise."""
+        """The end of the chain from x, (B, *event): up, or `down` from the far end; the last step without noise."""
         times = self.times()
         return last(walk(move, x, times[::-1] if down else times, noise, quiet=True))

@@ -46,8 +46,9 @@ class Matching(Denoising):
 
     Args:
         path: an anchored process without an anchor: x_1 is bound to it.
-        source: where x_1 comes from; None: the entry "end" of the condition, for data that come in pairs.
+        source: where x_1 comes from; None: N(0, I).
         coupling: of x_0 and x_1, batch by batch.
+        paired: x_1 comes with x_0, as the entry "end" of the condition.
         times, weight: as of `Denoising`; alpha and sigma in the weight are those of the denoiser's process.
 
     Source: Lipman et al. 2023 (2210.02747) eq. 9; Liu et al. 2023 (2209.03003) eq. 1; Tong et al. 2024 (2302.00482)
@@ -63,18 +64,19 @@ class Matching(Denoising):
         times: TimeLaw | None = None,
         weight: Weight | None = None,
         *,
+        paired: bool = False,
         drop: float = 0.0,
         null: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(denoiser, times, weight, drop=drop, null=null)
-        self.path, self.source, self.coupling = path, source, coupling
+        self.path, self.source, self.coupling, self.paired = path, source, coupling, paired
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
-        if self.source is None:
+        if self.paired:
             x1, cond = cond["end"], {k: v for k, v in cond.items() if k != "end"} or None
         else:
-            x1 = self.source(len(x0), noise).to(x0)
+            x1 = noise.normal(x0) if self.source is None else self.source(len(x0), noise).to(x0)
         x0, x1 = self.coupling(x0, x1, noise)
         return self.residual(x0, cond, self.path.bind(x1), noise)
 
