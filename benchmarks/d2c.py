@@ -29,7 +29,7 @@ from sfumato.recipes.d2c import Classifier, Recipe, reject
 from sfumato.training import warmup_decay
 from sfumato.training.runs import run
 
-RECIPE = Recipe(channels=1, coder=(32, 48), widths=(48, 64), blocks=1, attention=())
+RECIPE = Recipe(channels=1, coder=(64,), patch=4, widths=(32, 48), blocks=1, attention=())
 LABELS, PER_CLASS = 10, 20
 
 
@@ -76,12 +76,16 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the package is unpacked")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--plain", type=Path, help="folder of a run without the contrastive term")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=2, help="of the judge")
+    parser.add_argument("--train", action="store_true", help="trains only")
     parser.add_argument("--picture", type=Path, help="writes ten draws of each class")
     args = parser.parse_args()
     began = time.perf_counter()
     model, data = learn(args.run, args.root, RECIPE, args.steps, args.batch), fashion_mnist(args.root)
+    if args.train:
+        return
     found, accuracy = few(model, data)
     source = RECIPE.prior(model.denoiser, (4, 7, 7), steps=50)
     drawn, asked = zip(*(reject(source, found.of(k), PER_CLASS, sf.Noise(k), batch=128) for k in range(10)))
@@ -89,7 +93,7 @@ def main() -> None:
         x = torch.cat([model.codec.decode(z) for z in drawn]).clamp(0, 1)
     labels = torch.arange(10).repeat_interleave(PER_CLASS)
     minutes = (time.perf_counter() - began) / 60
-    judge, test = train(data, epochs=2), fashion_mnist(args.root, train=False)
+    judge, test = train(data, epochs=args.epochs), fashion_mnist(args.root, train=False)
     got, _ = seen(judge, Affine.unit().encode(x))
     images, truth = test.batch(list(range(2000)), None)  # type: ignore[arg-type]
     back = model.codec.decode(codes(model, data, list(range(500))))

@@ -82,7 +82,7 @@ def test_stage_two_ends_with_the_variance_of_its_recursion(levels: int, var: flo
 def test_one_shared_draw_cancels_the_ratio_and_errs_as_stated() -> None:
     x = torch.zeros(200, 1, dtype=torch.float64)
     end = Recipe(levels=100, draws=1).first(exact(), x, Basis())
-    # X <- (1 - tau A / K) X - tau A / K sqrt(tau (1 - s)) z + sqrt(tau / K) dW: nothing of f but its slope's mean is left.
+    # X <- (1 - tau A / K) X - tau A / K sqrt(tau (1 - s)) z + sqrt(tau / K) dW
     expected, h = 0.0, TAU * A / 100
     for k in range(100):
         expected = (1 - h) ** 2 * expected + h**2 * TAU * (1 - k / 100) + TAU / 100
