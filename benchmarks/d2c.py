@@ -5,9 +5,8 @@
 Trains the autoencoder, its contrastive codes and the diffusion prior together on the 60,000 training images without
 their labels (the run continues where it stopped), fits a logistic classifier of the codes on 10 labelled images of each
 class, and draws 20 of each class by rejection. The classifier of `fashion.py`, trained on all 60,000 labels, says how
-many are of the class that was asked for; the same share of real test images is beside it, and the accuracy of the
-100-label classifier on codes, on pixels, and with all else equal on the codes of a model trained without the contrastive
-term, where --plain names its run.
+many are of the class that was asked for; beside it the share of real test images, and the accuracy of the 100-label
+classifier on codes, on pixels and, where --plain names a run, on the codes of a model without the contrastive term.
 """
 
 from __future__ import annotations
