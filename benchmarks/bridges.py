@@ -87,7 +87,7 @@ def run_dsb() -> tuple[dict[str, Any], list[Panel]]:
     apart = frechet_normal(mean0, cov0, mean1, cov1)
     result = {"rounds": rows, "frechet_of_the_ends": round(apart, 3), "data": "two normals in the plane"}
     result["figure"] = (
-        f"covariance of the ends within {rows[-1]['coupling']:.0%} of the bridge's after {len(rows)} rounds "
+        f"with learned variances: covariance of the ends within {rows[-1]['coupling']:.0%} of the bridge's after {len(rows)} rounds "
         f"(independent ends: 100%); Frechet distance of the end {rows[-1]['frechet']:.3f} (of the start {apart:.2f})"
     )
     return result, [
@@ -101,11 +101,11 @@ def run_dsb() -> tuple[dict[str, Any], list[Panel]]:
 def run_two_stages() -> tuple[dict[str, Any], list[Panel]]:
     """A ring from a point: the data's mean, the smoothed ring, the ring."""
     world, data = ring(), Drawn(ring())
-    recipe = schrodinger_generative.Recipe(sigma=1.0, tau=4.0, levels=100, draws=16)
+    recipe = schrodinger_generative.Recipe(sigma=1.0, tau=4.0, levels=50, draws=8)
     torch.manual_seed(0)
     score = Preconditioned(MLP(2, 128, 3), recipe.process(), edm(1.4))
     model = schrodinger_generative.TwoStage(score, MLP(2, 64, 2, out=1))
-    model = trained(recipe.objective(model), data, 2500).denoiser
+    model = trained(recipe.objective(model), data, 1200).denoiser
     n, truth = 4000, world.sample(4000, Noise(1))
     with torch.no_grad():
         smooth = recipe.first(model, torch.zeros(n, 2), Noise(2))
@@ -182,7 +182,7 @@ def run_flow() -> tuple[dict[str, Any], list[Panel]]:
         torch.manual_seed(0)
         recipe = rectified_flow.Recipe()
         model = Preconditioned(MLP(2, 128, 3), recipe.process(), predict_flow)
-        model = trained(recipe.objective(model, coupling=coupling), data, 2000).denoiser
+        model = trained(recipe.objective(model, coupling=coupling), data, 1000).denoiser
         errors[name] = {}
         for steps in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64):
             x = sf.sample(model, recipe.sampler(), x1=start, times=sf.grids.uniform(steps), noise=Noise(0))
