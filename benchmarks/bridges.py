@@ -87,7 +87,8 @@ def run_dsb() -> tuple[dict[str, Any], list[Panel]]:
     apart = frechet_normal(mean0, cov0, mean1, cov1)
     result = {"rounds": rows, "frechet_of_the_ends": round(apart, 3), "data": "two normals in the plane"}
     result["figure"] = (
-        f"with learned variances: covariance of the ends within {rows[-1]['coupling']:.0%} of the bridge's after {len(rows)} rounds "
+        f"with learned variances: covariance of the ends within {rows[-1]['coupling']:.0%} of the bridge's "
+        f"after {len(rows)} rounds "
         f"(independent ends: 100%); Frechet distance of the end {rows[-1]['frechet']:.3f} (of the start {apart:.2f})"
     )
     return result, [
@@ -144,7 +145,7 @@ def run_neural_sde() -> tuple[dict[str, Any], list[Panel]]:
     W = torch.tensor([[1.0, 0.3], [-0.5, 0.8], [0.2, -1.0]])
     world = sf.GaussianWorld(torch.zeros(3), W @ W.T + 0.25 * torch.eye(3))
     torch.manual_seed(0)
-    recipe = neural_sde.Recipe(dim=2, observed=3, width=64, depth=2, steps=40, drift=False, noise=0.5)
+    recipe = neural_sde.Recipe(dim=2, observed=3, width=64, depth=2, steps=20, drift=False, noise=0.5)
     model = recipe.model()
     model.decoder = Linear(W)
     model.requires_grad_(False)
@@ -152,7 +153,7 @@ def run_neural_sde() -> tuple[dict[str, Any], list[Panel]]:
     y = world.sample(1000, Noise(1))
     truth = -float(world.log_prob(y).mean())
     free = float(recipe.objective(model)(y, None, Noise(2)).detach().mean())
-    model = trained(recipe.objective(model), Seen(world), 700, batch=128).denoiser
+    model = trained(recipe.objective(model), Seen(world), 400, batch=128, rate=5e-3).denoiser
     with torch.no_grad():
         bounds = recipe.objective(model)(y, None, Noise(2))
     tight = -float(recipe.evidence(model, y, Noise(3), paths=64).mean())
