@@ -14,10 +14,7 @@ from sfumato.estimate import Estimate
 from sfumato.grids import uniform
 from sfumato.noise import Noise, Seeds
 from sfumato.processes import Anchored, Brownian, Gaussian, Pinned, Rectified, Time, expand
-from sfumato.recipes.i2sb import Bridge
-from sfumato.recipes.i2sb import Recipe as I2SB
-from sfumato.recipes.rectified_flow import Recipe as RectifiedFlow
-from sfumato.recipes.sf2m import Recipe as SF2M
+from sfumato.recipes import i2sb, rectified_flow, sf2m
 from sfumato.samplers import Ancestral, Euler, Heun, sample
 from sfumato.training import Matching, Pairs, Uniform, couplings, items, normal, reflow, straightness
 from sfumato.training.objectives import x0_weight
@@ -163,11 +160,11 @@ def test_sources() -> None:
 
 
 def test_sf2m_walks_the_bridge_of_two_normals() -> None:
-    """Exact moments of the chain. A step t -> s loses (1 - s / t)^2 Var[x_0 | x_t], near 0 the share sigma^2 h / k of the
-    k-th last step of length h: so the variance misses h sigma^2 log(1 / h) + O(h)."""
+    """Exact moments of the chain. A step t -> s loses (1 - s / t)^2 Var[x_0 | x_t], near 0 sigma^2 h / k for the k-th last
+    step of length h: so the variance misses h sigma^2 log(1 / h) + O(h)."""
     c, gaps = float(coupling(0.64).cross()), {}
     for steps in (50, 100, 200):
-        recipe, noise = SF2M(sigma=0.8, steps=steps), Basis()
+        recipe, noise = sf2m.Recipe(sigma=0.8, steps=steps), Basis()
         near = Joint(recipe.process(), c, 0.8)
         near.ends = (V0, V1, 0.0, 0.0)
         x1 = noise.start(math.sqrt(V1))(steps + 1, noise)
@@ -180,7 +177,7 @@ def test_sf2m_walks_the_bridge_of_two_normals() -> None:
 
 def test_sf2m_walks_from_either_end() -> None:
     c, n = float(coupling(0.64).cross()), 20_000
-    recipe = SF2M(sigma=0.8, steps=100)
+    recipe = sf2m.Recipe(sigma=0.8, steps=100)
     for swap, start, mean in ((False, 1, M0), (True, 0, M1)):
         end = recipe.cross(Joint(recipe.process(), c, 0.8, swap=swap), ends(n, 5)[start], Noise(6))
         assert float(end.mean()) == pytest.approx(mean, abs=4 / math.sqrt(n))
@@ -192,14 +189,14 @@ def test_the_flow_of_the_bridge_is_the_increasing_map() -> None:
     _, x1 = ends(50, 5)
     truth, errors = M0 + math.sqrt(V0 / V1) * (x1 - M1), []
     for steps in (200, 400):
-        recipe = SF2M(sigma=0.8, steps=steps)
+        recipe = sf2m.Recipe(sigma=0.8, steps=steps)
         near, far = Joint(recipe.process(), c, 0.8), Joint(recipe.process(), c, 0.8, swap=True)
         errors.append(float((recipe.flow(near, far, x1) - truth).abs().max()))
     assert errors[1] < 0.62 * errors[0] and errors[1] < 0.02
 
 
 def test_the_sf2m_objective_couples_by_entropy_on_the_bridge() -> None:
-    recipe = SF2M(sigma=0.5, channels=1, widths=(8,), blocks=1, attention=(), dims=1)
+    recipe = sf2m.Recipe(sigma=0.5, channels=1, widths=(8,), blocks=1, attention=(), dims=1)
     objective = recipe.objective(recipe.model(), normal((1, 4)))
     assert objective.coupling == couplings.Entropic(0.25)
     assert objective.path == Pinned(Brownian(0.5))
@@ -212,14 +209,14 @@ def test_the_sf2m_objective_couples_by_entropy_on_the_bridge() -> None:
 
 def test_the_loss_of_a_flow_is_that_of_its_velocity() -> None:
     """An untrained network says 0, so the loss is |x_1 - x_0|^2 to the number, whatever t."""
-    recipe = RectifiedFlow(channels=1, widths=(8,), blocks=1, attention=(), dims=1, steps=7)
+    recipe = rectified_flow.Recipe(channels=1, widths=(8,), blocks=1, attention=(), dims=1, steps=7)
     model = recipe.model()
     x0 = Noise(0).normal(torch.empty(5, 1, 4))
     end = Noise(2).normal(x0)
     close(recipe.straight(model)(x0, {"end": end}, Noise(3)).detach(), (end - x0).square().flatten(1).mean(1), 1e-5)
     close(recipe.objective(model)(x0, None, Noise(2)).detach(), (end - x0).square().flatten(1).mean(1), 1e-5)
     assert recipe.objective(model).coupling is couplings.independent
-    assert RectifiedFlow(optimal=True).objective(model).coupling is couplings.optimal
+    assert rectified_flow.Recipe(optimal=True).objective(model).coupling is couplings.optimal
     made = recipe.pairs(model, normal((1, 4)), 6, Noise(1))
     close(made.x0, made.x1, 1e-6)  # a velocity of 0 stays where it is
     assert len(recipe.times()) == 8
@@ -227,7 +224,7 @@ def test_the_loss_of_a_flow_is_that_of_its_velocity() -> None:
 
 def test_i2sb_is_exact_on_two_points() -> None:
     """D known: one step of any size from x_1 lands on the posterior, and the last on x_0."""
-    recipe = I2SB(channels=1, widths=(8,), blocks=1, attention=(), dims=1)
+    recipe = i2sb.Recipe(channels=1, widths=(8,), blocks=1, attention=(), dims=1)
     process = recipe.process()
     x0, x1 = torch.full((4, 1, 8), 0.3).double(), torch.full((4, 1, 8), -1.0).double()
     mixture = MixtureWorld(tensor(1.0), x0[0, 0][None], torch.zeros(1, 8, 8).double(), (1, 8))
@@ -238,7 +235,7 @@ def test_i2sb_is_exact_on_two_points() -> None:
 
 def test_i2sb_posterior_on_a_normal_world() -> None:
     """x_0 ~ N(0, 0.25) with x_1 unrelated: the ancestral chain with mean and variance is exact in 4 steps."""
-    process = I2SB().process()
+    process = i2sb.Recipe().process()
     world = GaussianWorld(torch.zeros(1).double(), torch.full((1, 1), 0.25).double())
     x1 = torch.full((100_000, 1), 0.7).double()
     denoiser = world.denoiser(process).given({"image": x1})
@@ -249,9 +246,9 @@ def test_i2sb_posterior_on_a_normal_world() -> None:
 
 def test_the_i2sb_loss_is_that_of_its_network() -> None:
     """F says 0 when new: the loss is |x_t - x_0|^2 / sigma^2 with the reference's sigma."""
-    recipe = I2SB(channels=1, widths=(8,), blocks=1, attention=(), dims=1)
+    recipe = i2sb.Recipe(channels=1, widths=(8,), blocks=1, attention=(), dims=1)
     model = recipe.model()
-    assert isinstance(model, Bridge)
+    assert isinstance(model, i2sb.Bridge)
     x0 = Noise(0).normal(torch.empty(6, 1, 8))
     cond = {"image": x0 + 1.0}
     value = recipe.objective(model)(x0, cond, Noise(5)).detach()
@@ -262,7 +259,7 @@ def test_the_i2sb_loss_is_that_of_its_network() -> None:
     xt = w * x0 + (1 - w) * (x0 + 1.0) + (w * s2).sqrt() * eps
     close(value, ((xt - x0).square() / s2).flatten(1).mean(1), 1e-4)
     close(model(xt, t, cond).mean, xt, 1e-6)
-    beside = I2SB(channels=1, widths=(8,), blocks=1, attention=(), dims=1, beside=True).model()
+    beside = i2sb.Recipe(channels=1, widths=(8,), blocks=1, attention=(), dims=1, beside=True).model()
     torch.nn.init.ones_(beside.net.leave.weight)
     a, b = (beside(xt, 0.5, {"image": v}).mean for v in (x0, x0 + 5.0))
     assert not torch.allclose(a, b)
