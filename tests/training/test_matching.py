@@ -160,8 +160,8 @@ def test_sources() -> None:
 
 
 def test_sf2m_walks_the_bridge_of_two_normals() -> None:
-    """Exact moments of the chain. A step t -> s loses (1 - s / t)^2 Var[x_0 | x_t], near 0 sigma^2 h / k for the k-th last
-    step of length h: so the variance misses h sigma^2 log(1 / h) + O(h)."""
+    """Exact moments of the chain. A step t -> s loses (1 - s / t)^2 Var[x_0 | x_t], near 0 sigma^2 h / k for the k-th
+    last step of length h: so the variance misses h sigma^2 log(1 / h) + O(h)."""
     c, gaps = float(coupling(0.64).cross()), {}
     for steps in (50, 100, 200):
         recipe, noise = sf2m.Recipe(sigma=0.8, steps=steps), Basis()
