@@ -10,6 +10,7 @@ from sfumato.noise import Noise
 from sfumato.processes import (
     EDM,
     Anchored,
+    Brownian,
     Cosine,
     Gaussian,
     Geometric,
@@ -18,6 +19,7 @@ from sfumato.processes import (
     SigmoidBeta,
     SubVP,
     Table,
+    Tent,
     Trigonometric,
 )
 from sfumato.samplers import Sampler, trajectory
@@ -47,6 +49,8 @@ PROCESSES: dict[str, Gaussian] = {
     "Table.zero_terminal": Table.scaled_linear(50).zero_terminal(),
     "Anchored": Anchored(LinearBeta(), ANCHOR),
     "Anchored.scaled": Anchored(Rectified(), ANCHOR, SCALE),
+    "Brownian": Brownian(1.5),
+    "Tent": Tent(),
 }
 
 

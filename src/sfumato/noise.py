@@ -7,6 +7,7 @@ device; `Noise(seed, device="cuda")` opts out where speed matters more. A stream
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 
@@ -67,7 +68,12 @@ class Seeds(Noise):
     """
 
     def __init__(self, seeds: Iterable[int]) -> None:
-        self.streams = [Noise(seed) for seed in seeds]
+        self.seeds = list(seeds)
+
+    @functools.cached_property
+    def streams(self) -> list[Noise]:
+        """The streams, made on the first draw: generators are dear where nothing is drawn."""
+        return [Noise(seed) for seed in self.seeds]
 
     @classmethod
     def keyed(cls, seed: int, ids: Iterable[object]) -> Seeds:
@@ -79,7 +85,7 @@ class Seeds(Noise):
         return cls(_hash(seed, key) for key in ids)
 
     def __len__(self) -> int:
-        return len(self.streams)
+        return len(self.seeds)
 
     def gamma(self, concentration: Tensor) -> Tensor:
         self._check(concentration)
@@ -101,9 +107,9 @@ class Seeds(Noise):
         return rows.to(like.device)
 
     def _check(self, like: Tensor) -> None:
-        if like.ndim == 0 or like.shape[0] != len(self.streams):
+        if like.ndim == 0 or like.shape[0] != len(self):
             raise ValueError(
-                f"Seeds has {len(self.streams)} streams but the batch has shape {tuple(like.shape)}: "
+                f"Seeds has {len(self)} streams but the batch has shape {tuple(like.shape)}: "
                 "give one seed per row (several samples of one y are rows too)."
             )
 

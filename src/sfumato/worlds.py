@@ -189,7 +189,7 @@ class MixtureWorld:
         alive = noisy > 0
         safe = torch.where(alive, noisy, 1.0)
         gain = torch.where(alive, alpha * self._c / safe, 0.0)
-        kept = torch.where(alive, self._c * sigma**2 / safe, 0.0)
+        kept = torch.where(alive, self._c * sigma**2 / safe, self._c)  # alpha = sigma = 0: nothing is known
         z = self._turn(gap)
         mu = self.means + torch.einsum("kij,bkj->bki", self._U, gain * z)
         logits = self.weights.log() - 0.5 * torch.where(alive, z**2 / safe + safe.log(), 0.0).sum(-1)

@@ -9,6 +9,7 @@ from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.neighbours import Neighbours
+from sfumato.processes.pinned import Brownian, Pinned, Tent
 from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
 from sfumato.processes.transitions import Transitions
@@ -19,6 +20,7 @@ __all__ = [
     "Anchored",
     "Bernoulli",
     "Binomial",
+    "Brownian",
     "Categories",
     "Coefficient",
     "Cosine",
@@ -32,11 +34,13 @@ __all__ = [
     "LinearBeta",
     "MixtureNoise",
     "Neighbours",
+    "Pinned",
     "Process",
     "Rectified",
     "SigmoidBeta",
     "SubVP",
     "Table",
+    "Tent",
     "Time",
     "Transitions",
     "Trigonometric",

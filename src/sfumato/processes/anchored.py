@@ -52,7 +52,7 @@ class Anchored(Gaussian):
         return self.inner.alpha(t)
 
     def sigma(self, t: Time) -> Coefficient:
-        level = self.inner.sigma(t)
+        level = self._level(t)
         return level if isinstance(self.scale, float) and self.scale == 1.0 else self._times_scale(level)
 
     def shift(self, t: Time, like: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ Score SDE (Song et al. 2021, 2011.13456). The third predictor of the paper, ance
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -36,6 +37,12 @@ def simulate(
         if isinstance(spread, Tensor) or spread != 0.0:
             x = x + spread * math.sqrt(abs(s - t)) * noise.normal(x)
         yield x
+
+
+def last(states: Iterable[Tensor]) -> Tensor:
+    """The last of the states, at the end of the grid."""
+    (x,) = deque(states, maxlen=1)
+    return x
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
-from sfumato.training import checkpoints
+from sfumato.training import checkpoints, couplings
 from sfumato.training.consistency import ConsistencyTraining
 from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
+from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
 from sfumato.training.objectives import (
     Denoising,
     NoiseMoment,
@@ -58,13 +59,16 @@ __all__ = [
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "Matching",
     "Mode",
     "NoiseMoment",
     "OrderAgnostic",
+    "Pairs",
     "PowerEma",
     "Profile",
     "ProgressiveDistillation",
     "Shifted",
+    "Source",
     "Steps",
     "TrainStep",
     "Uncertain",
@@ -73,18 +77,23 @@ __all__ = [
     "UniformLogSNR",
     "Variational",
     "checkpoints",
+    "couplings",
     "edm_weight",
     "eps_weight",
     "exponent_of",
     "fit",
     "inverse_sqrt",
+    "items",
     "min_snr",
     "mixing",
+    "normal",
     "output_weight",
     "p2_weight",
     "reconstruct",
+    "reflow",
     "sigmoid_weight",
     "soft_min_snr",
+    "straightness",
     "truncated_snr",
     "v_weight",
     "warmup_decay",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser, OptimalCovariance, Parameterization
 from sfumato.noise import Noise
-from sfumato.processes import Coefficient, Gaussian
+from sfumato.processes import Coefficient, Gaussian, Process
 from sfumato.training.times import LogNormal, TimeLaw, Uniform
 
 Weight = Callable[[Coefficient, Coefficient], Coefficient]
@@ -49,13 +49,17 @@ class Denoising(nn.Module):
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,); one time and one x_t drawn for each."""
+        return self.residual(x0, cond, self.denoiser.process.bind(cond), noise)
+
+    def residual(self, x0: Tensor, cond: Any, path: Process, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), with x_t drawn from the marginal of `path`."""
         process = self.denoiser.process.bind(cond)
         t = self.times(process, x0.shape[0], noise).to(x0.device)
         if self.drop > 0.0 and cond is not None:
             assert self.null is not None
             lost = noise.uniform(torch.empty(x0.shape[0])) < self.drop
             cond = _select(lost.to(x0.device), self.null(cond), cond)
-        xt = process.marginal(x0, t).sample(noise)
+        xt = path.marginal(x0, t).sample(noise)
         error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
         assert isinstance(process, Gaussian)
         return self.weighed(error, process, t)

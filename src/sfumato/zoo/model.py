@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.codecs import Codec
+from sfumato.codecs import Codec, Latent
 from sfumato.denoisers import Counted, Denoiser, Windowed
 from sfumato.guides import CFG
 from sfumato.guides.cfg import nothing
@@ -69,7 +69,8 @@ class Model:
         """
         if "recipe" not in self.config:
             raise ValueError('only a model of a recipe can be saved: its config needs "recipe" and "fields".')
-        codec = files.codec_config(self.codec)
+        # The autoencoder of a latent codec is part of the denoiser: its weights are saved there.
+        codec = files.codec_config(self.codec.outer if isinstance(self.codec, Latent) else self.codec)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
@@ -254,7 +255,10 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     codec = files.read_codec(config)
     _, denoiser = files.build(config)
     files.read_weights(folder, denoiser)
-    return Model(codec, denoiser.to(device).eval().requires_grad_(False), config)
+    denoiser = denoiser.to(device).eval().requires_grad_(False)
+    if inner := getattr(denoiser, "codec", None):
+        codec = inner(codec)  # a latent model carries its autoencoder
+    return Model(codec, denoiser, config)
 
 
 class _Ticker:
