@@ -7,7 +7,7 @@ mask is a new operator. Inner products are the real ones; a complex operator doc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ class Operator(ABC):
     def event(self, y: Tensor) -> tuple[int, ...]:
         """Shape of one x_0 for measurements shaped as `y`, (B, *measured)."""
 
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Operator:
+        """The operator of these rows of the measurements y: itself, unless each row has its own (a mask, a kernel)."""
+        return self
+
     def at(self, parameters: Any) -> Operator:
         """The operator with other parameters: what blind solvers move along, their current value in `memory`."""
         raise TypeError(f"{type(self).__name__} has no parameters to estimate.")
@@ -43,7 +47,9 @@ class Linear(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y, (B, *event): <A x, y> = <x, A^T y>."""
         with torch.enable_grad():
-            x = torch.zeros(y.shape[0], *self.event(y), dtype=y.dtype, device=y.device, requires_grad=True)
+            # data are real where measurements are complex: A^T is then Re(A^H)
+            real = y.dtype.to_real()
+            x = torch.zeros(y.shape[0], *self.event(y), dtype=real, device=y.device, requires_grad=True)
             (grad,) = torch.autograd.grad(self(x), x, y)
         return grad
 
@@ -181,6 +187,11 @@ def conjugate_gradients(
         p = torch.where(alive, r + torch.where(alive, rr_next / torch.where(alive, rr, 1.0), 0.0) * p, p)
         rr = torch.where(alive, rr_next, rr)
     return x
+
+
+def own(values: Tensor, index: Sequence[int], y: Tensor) -> Tensor:
+    """These rows of `values` where they hold one for each row of y; all of them where they serve every row."""
+    return values[list(index)] if values.ndim == y.ndim and len(values) == len(y) > 1 else values
 
 
 def cast(values: Tensor, like: Tensor) -> Tensor:

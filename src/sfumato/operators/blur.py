@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sfumato.noise import Noise
 from sfumato.operators import kernels
-from sfumato.operators.base import Linear, Spectral, cast
+from sfumato.operators.base import Linear, Spectral, cast, own
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,31 @@ class Blur(Spectral):
     ) -> Blur:
         """A random camera shake: see `kernels.motion`."""
         return cls(kernels.motion(noise, width, intensity), size, threshold)
+
+    @classmethod
+    def band(cls, size: tuple[int, ...], low: float = 0.0, high: float = 0.25) -> Blur:
+        """Only frequencies from `low` to `high`, in cycles per sample (0 to 0.5), are seen on each axis; s is 0 or 1.
+
+        A signal of 16 kHz that went through a telephone is `band((length,), 300 / 16000, 3400 / 16000)`; a recording
+        at half the rate, with an ideal filter, is `band((length,))`.
+
+        Raises:
+            ValueError: unless 0 <= low < high <= 0.5.
+        """
+        if not 0.0 <= low < high <= 0.5:
+            raise ValueError(f"a band from low to high in cycles per sample, within 0 and 0.5, got {low} to {high}.")
+        taps = []
+        for n in size:
+            f = torch.fft.fftfreq(n, dtype=torch.float64).abs()
+            taps.append(torch.fft.ifft(((f >= low) & (f <= high)).double()).real.roll(n // 2))
+        return cls(reduce(torch.Tensor.mul, torch.meshgrid(*taps, indexing="ij")), size)
+
+    @property
+    def parameters(self) -> Tensor:
+        return self.kernel
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Blur:
+        return replace(self, kernel=own(self.kernel, index, y))
 
     def at(self, parameters: Tensor) -> Blur:
         """The blur with another kernel; differentiable in it."""
@@ -118,6 +144,13 @@ class DecimatedBlur(Linear):
             g = g.unflatten(axis, (r, -1)).mean(axis - 1)
         object.__setattr__(self, "_K", K)
         object.__setattr__(self, "_g", g)
+
+    @property
+    def parameters(self) -> Tensor:
+        return self.kernel
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> DecimatedBlur:
+        return replace(self, kernel=own(self.kernel, index, y))
 
     def at(self, parameters: Tensor) -> DecimatedBlur:
         """The operator with another kernel; differentiable in it."""

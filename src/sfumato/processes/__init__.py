@@ -1,7 +1,7 @@
 """Forward processes: how data become noise."""
 
 from sfumato.processes.anchored import Anchored, entry
-from sfumato.processes.base import Coefficient, Process, Time, expand, lib
+from sfumato.processes.base import Coefficient, Process, Time, exact, expand, lib
 from sfumato.processes.categories import Categories, Jumping
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
@@ -33,6 +33,7 @@ __all__ = [
     "Time",
     "Transitions",
     "entry",
+    "exact",
     "expand",
     "lib",
 ]

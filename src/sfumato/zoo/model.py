@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ class Model:
         """Samples of x_0 given each y of m, in data space.
 
         Args:
-            m: a measurement in data space: y in the unit of the data, one operator for all rows.
+            m: a measurement in data space: y in the unit of the data; masks and kernels may differ from row to row.
             solver: chosen by `defaults.solver` if not given; the result says which and why.
             samples: of each y.
             steps: of the chosen solver, where none is given.
@@ -179,7 +179,7 @@ class Model:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
-            for last in tick.over(solver.trajectory(bound, replace(z, y=z.y[of]), Seeds.keyed(seed, index))):
+            for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, index))):
                 pass
             with torch.no_grad():
                 parts.append(self.codec.decode(last.x))
