@@ -16,6 +16,7 @@ from sfumato.denoisers.preconditioned import (
     predict_v,
     predict_x0,
 )
+from sfumato.denoisers.sparing import Sparing
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
 from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
@@ -35,6 +36,7 @@ __all__ = [
     "Preconditioned",
     "Recorded",
     "Scheme",
+    "Sparing",
     "Thresholded",
     "Windowed",
     "Wrapper",

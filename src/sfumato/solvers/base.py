@@ -35,12 +35,14 @@ class Solver(ABC):
         needs: the least type of operator that the method can use.
         warm: whether `start` knows the data, so that a grid may begin at any time.
         climbs: whether it follows the gradient of any log p(y | A x_0), so that counts and speckle will do as noise.
+        differentiates: whether it takes gradients through the denoiser, which keeps its activations in memory.
     """
 
     steps: int = 100
     needs: ClassVar[type[Operator]] = Operator  # type: ignore[type-abstract]
     warm: ClassVar[bool] = False
     climbs: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     def times(self, process: Gaussian) -> Times:
         """The grid of the run: uniform in log SNR unless the paper names one."""

@@ -43,6 +43,7 @@ class DPS(Solver):
     steps: int = 1000
     zeta: float = 0.3
     climbs = True
+    differentiates = True
 
     @classmethod
     def inpainting(cls) -> DPS:

@@ -34,6 +34,7 @@ class MMPS(Guided):
 
     iterations: int = 5
     needs = Linear
+    differentiates = True
 
     def __post_init__(self) -> None:
         if self.iterations < 1:

@@ -60,6 +60,7 @@ class TDS(Particles):
     threshold: float = 0.5
     last: float = 0.01
     climbs = True
+    differentiates = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

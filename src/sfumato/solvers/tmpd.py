@@ -34,6 +34,7 @@ class TMPD(Guided):
 
     floor: float = 1e-6
     needs = Linear
+    differentiates = True
 
     def __post_init__(self) -> None:
         if not self.floor > 0.0:
