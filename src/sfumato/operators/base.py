@@ -171,22 +171,41 @@ def conjugate_gradients(
     A row stops where its residual has fallen by `tolerance` (ten times the rounding of its dtype by default) or where
     it meets negative curvature, so that a map which is not quite positive does no harm.
     """
-    small = 10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - apply(x))
+    return krylov(lambda p: (apply(p), p), b, r, x, steps=steps, tolerance=tolerance)
+
+
+def krylov(
+    apply: Callable[[Tensor], tuple[Tensor, Tensor]],
+    b: Tensor,
+    r: Tensor,
+    x: Tensor | float,
+    *,
+    steps: int,
+    tolerance: float | None = None,
+) -> Tensor:
+    """x + L (the solution of M z = r) by conjugate gradients, for apply(p) = (M p, L p), of which p is a direction.
+
+    What the map makes on its way is so kept: of M = A C A^T + sigma^2 and L = C A^T each product with C serves both.
+
+    Args:
+        b: what the residual r is compared with; rows stop as in `conjugate_gradients`.
+    """
+    small = 10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     p, rr = r, _dot(r, r)
     goal = small**2 * _dot(b, b)
     for _ in range(steps):
-        Ap = apply(p)
-        curvature = _dot(p, Ap)
+        Mp, Lp = apply(p)
+        curvature = _dot(p, Mp)
         alive = (rr > goal) & (curvature > 0)
         if not bool(alive.any()):
             break
         a = torch.where(alive, rr / torch.where(alive, curvature, 1.0), 0.0)
-        x, r = x + a * p, r - a * Ap
+        x, r = x + a.reshape(-1, *[1] * (Lp.ndim - 1)) * Lp, r - a * Mp
         rr_next = _dot(r, r)
         p = torch.where(alive, r + torch.where(alive, rr_next / torch.where(alive, rr, 1.0), 0.0) * p, p)
         rr = torch.where(alive, rr_next, rr)
-    return x
+    return x if isinstance(x, Tensor) else torch.zeros_like(Lp)
 
 
 def own(values: Tensor, index: Sequence[int], y: Tensor) -> Tensor:

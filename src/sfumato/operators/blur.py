@@ -95,7 +95,24 @@ class Blur(Spectral):
         return torch.fft.fftn(x, dim=self._axes, norm="ortho")
 
     def V(self, z: Tensor) -> Tensor:
-        return torch.fft.ifftn(z, dim=self._axes, norm="ortho").real
+        return torch.fft.irfftn(half(z), s=self.size, dim=self._axes, norm="ortho")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _check_size(self, x)
+        return filtered(cast(half(self._phase * self.s), x), x, self._axes)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return filtered(cast(half(self._phase * self.s), y).conj(), y, self._axes)
+
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        s, phase = half(self.s), half(self._phase)
+        return filtered(cast(torch.where(s > 0, s / (s**2 + rho), 0.0) * phase.conj(), y), y, self._axes)
+
+    def solve(self, b: Tensor, rho: float) -> Tensor:
+        return filtered(cast(1.0 / (half(self.s) ** 2 + rho), b), b, self._axes)
+
+    def project(self, x: Tensor) -> Tensor:
+        return filtered(cast((half(self.s) > 0).to(self.s.dtype), x), x, self._axes)
 
     def Ut(self, y: Tensor) -> Tensor:
         return torch.fft.fftn(y, dim=self._axes, norm="ortho") * cast(self._phase, y).conj()
@@ -181,7 +198,8 @@ class DecimatedBlur(Linear):
     def _spread(self, spectrum_y: Tensor) -> Tensor:
         """A^T of the measurement with this spectrum: zeros between pixels repeat a spectrum r times along each axis."""
         whole = spectrum_y.repeat(*[1] * (spectrum_y.ndim - len(self.size)), *[self.factor] * len(self.size))
-        return torch.fft.ifftn(cast(self._K, whole).conj() * whole, dim=self._axes).real
+        spectrum_x = cast(half(self._K), whole).conj() * half(whole)
+        return torch.fft.irfftn(spectrum_x, s=self.size, dim=self._axes)
 
     @property
     def _axes(self) -> tuple[int, ...]:
@@ -202,7 +220,18 @@ def spectrum(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def convolve(K: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Circular convolution of x along `axes` with the kernel whose transfer function is K."""
-    return torch.fft.ifftn(cast(K, x) * torch.fft.fftn(x, dim=axes), dim=axes).real
+    return filtered(cast(half(K), x), x, axes)
+
+
+def half(K: Tensor) -> Tensor:
+    """The half of a spectrum of real data that says all of it."""
+    return K[..., : K.shape[-1] // 2 + 1]
+
+
+def filtered(H: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """x with its spectrum along `axes` multiplied by H, the half of that of a real filter."""
+    size = [x.shape[axis] for axis in axes]
+    return torch.fft.irfftn(H * torch.fft.rfftn(x, dim=axes), s=size, dim=axes)
 
 
 def _check_size(operator: Blur | DecimatedBlur, x: Tensor) -> None:

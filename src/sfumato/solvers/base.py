@@ -103,7 +103,9 @@ class Solver(ABC):
                     "give `x1`, or more steps, or `times` that begin nearer to 1."
                 )
             x1 = self.start(denoiser, m, grid[0], noise)
-        for step in trajectory(denoiser, _Bound(self, m), x1, grid, noise):
+        run = trajectory(denoiser, _Bound(self, m), x1, grid, noise)
+        del x1  # or the start would stay in memory to the end
+        for step in run:
             if not bool(torch.isfinite(step.x).all()):
                 raise FloatingPointError(
                     f"{type(self).__name__} diverged at step {step.index} (t = {step.time}): its state is no longer "

@@ -47,6 +47,8 @@ class TMPD(Guided):
 class RowSummed(Pulled):
     """The denoiser of x_0 given x_t and y of `TMPD`."""
 
+    passes = 2
+
     def __init__(self, inner: Denoiser, m: Measurement, floor: float) -> None:
         super().__init__(inner, m)
         self.floor = floor
