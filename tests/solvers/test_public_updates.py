@@ -12,7 +12,7 @@ from sfumato import operators as ops
 from sfumato.denoisers import Denoiser
 from sfumato.operators import Downsample, Mask, Matrix, Measurement
 from sfumato.processes import EDM, Geometric, Table
-from sfumato.solvers import DAPS, DDNM, DDRM, DPS, SNIPS, DiffPIR
+from sfumato.solvers import DAPS, DDNM, DDRM, DPS, SNIPS, CoPaint, DiffPIR
 from sfumato.solvers.conditional import sample_gaussian
 
 SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
@@ -93,6 +93,17 @@ def test_dps(given, run, index):
     t, s = (index + 1) / 1000, index / 1000
     got, _ = DPS(zeta=0.3).step(Affine(torch.sin), m, data["x"], t, s, None, given(data["z"]))
     torch.testing.assert_close(got, data[run], **SIX)
+
+
+@pytest.mark.parametrize(("run", "rate"), [("out", 0.02), ("steep", 4.0)])
+def test_copaint(given, run, rate):
+    """One step: two moves with their line search, then DDIM. Their rate is lr alpha_t over alpha of the first level,
+    5e-5 above ours, which counts from clean data."""
+    data = theirs("copaint")
+    m = Measurement(Mask(data["mask"]), data["gt"] * data["mask"], 0.0)
+    solver = CoPaint(lr=rate / Affine.process.alpha(0.001), c=0.5)
+    got, _ = solver.step(Affine(torch.sin), m, data["x"], 0.4, 0.35, {}, given(torch.zeros_like(data["x"])))
+    torch.testing.assert_close(got, data[run], atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("factor", [1, 2])
