@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from sfumato.denoisers import Denoiser
 
 PROBE = 64  # (ours) side of the picture that the network is tried on: its activations grow with the area
-STATES = 12  # (ours) tensors of the size of the state that a solver holds at once
+STATES = 8  # (ours) tensors of the size of the state that a solver holds at once: DDRM at 12 Mpx, `benchmarks/large.py`
 
 
 class Live(TorchDispatchMode):
