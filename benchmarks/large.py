@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own, which says the most that it ever held (`ru_maxrss`). A solver that
 differentiates the network runs with `low_memory`. What a window of the network takes does not depend on the picture:
-the model `photo` shows it at small sizes. What the picture itself takes does not depend on the network: a tiny one shows
-it at 12 Mpx, in a minute for an hour.
+`photo` shows it at small sizes. What the picture itself takes does not depend on the network: a tiny one shows it at
+12 Mpx, in a minute for an hour.
 
     python benchmarks/large.py                                # all
     python benchmarks/large.py --mpx 3 --key dps --net tiny   # one of them
