@@ -40,6 +40,10 @@ class Noise:
         drawn = torch._standard_gamma(concentration.to(self.generator.device), generator=self.generator)
         return drawn.to(concentration.device)
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Counts of the given mean (at least 0), elementwise, in the dtype of `rate`."""
+        return torch.poisson(rate.to(self.generator.device), generator=self.generator).to(rate.device)
+
     def choice(self, probs: Tensor) -> Tensor:
         """Category indices (...), int64, drawn with probabilities `probs` (..., K); they need not sum to one."""
         cdf = probs.double().cumsum(-1)
@@ -90,6 +94,10 @@ class Seeds(Noise):
     def gamma(self, concentration: Tensor) -> Tensor:
         self._check(concentration)
         return torch.stack([n.gamma(c) for n, c in zip(self.streams, concentration, strict=True)])
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        self._check(rate)
+        return torch.stack([n.poisson(r) for n, r in zip(self.streams, rate, strict=True)])
 
     def permutation(self, n: int) -> Tensor:
         """One order per sample: (B, n)."""

@@ -21,6 +21,7 @@ from sfumato.denoisers.preconditioned import (
     predict_x0,
     trig,
 )
+from sfumato.denoisers.sparing import Sparing
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
 from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
@@ -44,6 +45,7 @@ __all__ = [
     "Preconditioned",
     "Recorded",
     "Scheme",
+    "Sparing",
     "Thresholded",
     "Windowed",
     "Wrapper",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.denoisers.base import Denoiser
 from sfumato.estimate import Estimate
-from sfumato.processes import Coefficient, Gaussian, Time, expand, lib
+from sfumato.processes import Coefficient, Gaussian, Time, exact, expand, lib
 
 
 class Scheme(NamedTuple):
@@ -153,6 +153,7 @@ class Preconditioned(Denoiser):
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process = self.process if cond is None else self.process.bind(cond)
         assert isinstance(process, Gaussian)
+        t = exact(t)
         alpha = process.alpha(t)
         c = self.scheme(alpha, process._level(t))
         c_noise = self.clock(t) if self.clock else c.c_noise

@@ -2,7 +2,7 @@
 
 from sfumato.processes.additive import Additive, GammaNoise, MixtureNoise, TwoGammaNoise
 from sfumato.processes.anchored import Anchored, entry
-from sfumato.processes.base import Coefficient, Process, Time, expand, lib
+from sfumato.processes.base import Coefficient, Process, Time, exact, expand, lib
 from sfumato.processes.binomial import Bernoulli, Binomial
 from sfumato.processes.categories import Categories, Jumping
 from sfumato.processes.discrete import Discrete
@@ -46,6 +46,7 @@ __all__ = [
     "Trigonometric",
     "TwoGammaNoise",
     "entry",
+    "exact",
     "expand",
     "lib",
 ]

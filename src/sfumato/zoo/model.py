@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sfumato.codecs import Codec, Latent
-from sfumato.denoisers import Counted, Denoiser, Windowed
+from sfumato.denoisers import Counted, Denoiser, Sparing, Windowed
 from sfumato.guides import CFG
 from sfumato.guides.cfg import nothing
 from sfumato.noise import Seeds
@@ -19,7 +20,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
 from sfumato.samplers import Sampler, blank, trajectory
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files
+from sfumato.zoo import defaults, files, memory
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
@@ -140,17 +141,20 @@ class Model:
         steps: int | None = None,
         cond: Any = None,
         batch: int = 8,
+        low_memory: bool = False,
         progress: Progress | None = None,
     ) -> Result:
         """Samples of x_0 given each y of m, in data space.
 
         Args:
-            m: a measurement in data space: y in the unit of the data, one operator for all rows.
+            m: a measurement in data space: y in the unit of the data; masks and kernels may differ from row to row.
             solver: chosen by `defaults.solver` if not given; the result says which and why.
             samples: of each y.
             steps: of the chosen solver, where none is given.
             cond: a label for all, or a tensor of B labels (or a dict of tensors).
             batch: rows that run together; the result does not depend on it.
+            low_memory: the network sees one row, or one window, at a time, and a solver that differentiates it keeps
+                nothing of it: the same result, `memory` says for how many bytes, at one call more for each gradient.
             progress: called with the steps done and the steps in all.
 
         Raises:
@@ -172,7 +176,7 @@ class Model:
         process = self.denoiser.process
         assert isinstance(process, Gaussian)
         condition = self._condition(cond, items)
-        denoiser = Counted(self._sized(self.denoiser, z.event))
+        denoiser = Counted(self._sized(self.denoiser, z.event, low_memory))
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
         chunks = _chunks(len(rows), batch)
         tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
@@ -181,13 +185,28 @@ class Model:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
-            for last in tick.over(solver.trajectory(bound, replace(z, y=z.y[of]), Seeds.keyed(seed, index))):
+            for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, index))):
                 pass
             with torch.no_grad():
                 parts.append(self.codec.decode(last.x))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // len(chunks)
         return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, nfe)
+
+    def memory(
+        self, m: Measurement, solver: Solver, *, samples: int = 1, batch: int = 8, low_memory: bool = False
+    ) -> int:
+        """About how many bytes `restore` takes with these settings, beside the weights; the network is tried once."""
+        self._fits(m.event)
+        event = tuple(self.codec.latent(m.event))
+        rows, window, windows = min(batch, samples * len(m)), event, 1
+        if _large(event):
+            window = (event[0], *(min(n, WINDOW) for n in event[1:]))
+            windows = math.prod(Windowed.count(n, WINDOW, OVERLAP) for n in event[1:])
+        at_once = 1 if low_memory else rows * windows if solver.differentiates else rows
+        return memory.estimate(
+            self.denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
+        )
 
     def _shape(self, size: int | tuple[int, ...] | None) -> tuple[int, ...]:
         """Shape of one x_0 whose open axes are `size`."""
@@ -236,11 +255,10 @@ class Model:
         recipe, _ = files.build(self.config)
         return getattr(recipe, "null", nothing)
 
-    def _sized(self, denoiser: Denoiser, event: tuple[int, ...]) -> Denoiser:
+    def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
         """The denoiser, in windows where an image is large."""
-        if len(event) == 3 and max(event[1:]) > LARGE:
-            return Windowed(denoiser, WINDOW, OVERLAP, batch=1)
-        return denoiser
+        inner = Sparing(denoiser) if low_memory else denoiser
+        return Windowed(inner, WINDOW, OVERLAP, batch=1) if _large(event) else inner
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
@@ -285,6 +303,10 @@ def _chunks(n: int, batch: int) -> list[range]:
 def _rows(cond: Any, rows: Any) -> Any:
     index = list(rows)
     return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
+
+
+def _large(event: tuple[int, ...]) -> bool:
+    return len(event) == 3 and max(event[1:]) > LARGE
 
 
 def _words(shape: tuple[int | None, ...]) -> str:
