@@ -18,6 +18,7 @@ from sfumato.bench.tasks import Task
 from sfumato.denoisers import Denoiser, Wrapper
 from sfumato.estimate import Estimate
 from sfumato.noise import Seeds
+from sfumato.operators.levels import count
 from sfumato.processes import Table, Time
 from sfumato.zoo import Model
 
@@ -106,7 +107,8 @@ def measure(model: Model, x0: Tensor, task: Task, setting: Budgeted, *, samples:
     whole = model.codec.decode(x).reshape(samples, *x0.shape)
     shown = whole.clamp(0.0, 1.0)
     flat, truth = shown.flatten(0, 1), x0.repeat(samples, 1, 1, 1)
-    misfit = float((z.residual(x) * model.codec.affine).square().mean().sqrt())  # type: ignore[operator]
+    clean, seen = m.repeat(samples), count(m).repeat(samples)
+    misfit = float((clean.residual(whole.flatten(0, 1)).square().flatten(1).sum(1) / seen).mean().sqrt())
     found = {
         "psnr": float(metrics.psnr(flat, truth).mean()),
         "ssim": float(metrics.ssim(flat, truth).mean()) if min(x0.shape[2:]) >= 11 else None,
