@@ -1,9 +1,9 @@
 """Editing: a painted sketch and a small picture become photographs, or at least what a model takes for one.
 
-SDEdit noises a sketch to t0 and samples back: t0 alone says how free the result is. ILVR holds every step to the coarse
-content of a reference; CCDF starts from an enlargement of a small picture, noised to t0, and keeps what the small one says.
-The model is the shipped `photo`, small and made for restoration, so it turns paint into smooth light and grain, not into
-things. Run it whole, `python gallery/05_editing.py [figure.png]`, or cell by cell.
+SDEdit noises a sketch to t0 and samples back: t0 alone says how free the result is. ILVR holds every step to the
+coarse content of a reference; CCDF starts from an enlargement of a small picture, noised to t0, and keeps what the
+small one says. The model is the shipped `photo`, small and made for restoration, so it turns paint into light and
+grain, not into things. Run it whole, `python gallery/05_editing.py [figure.png]`, or cell by cell.
 """
 
 # %% A sketch: sky, a hill, a sun; and a small photograph

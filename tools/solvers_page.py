@@ -1,4 +1,4 @@
-"""Writes docs/solvers.md and src/sfumato/zoo/chosen.json from the tables of benchmarks/data: no number is typed by hand.
+"""Writes docs/solvers.md and src/sfumato/zoo/chosen.json from the tables of benchmarks/data: no number by hand.
 
     sfumato bench solvers --world all -o benchmarks/data/solvers_world.json
     sfumato bench solvers --images --root ROOT -o benchmarks/data/solvers_photo12.json
@@ -35,7 +35,7 @@ def page(worlds: records.Records, photos: records.Records, calibration: records.
     """The text of docs/solvers.md."""
     parts = [
         "# Solvers, measured",
-        "Written by `tools/solvers_page.py` from `benchmarks/data`; do not edit. The commands are at the head of that file.",
+        "Written by `tools/solvers_page.py` from `benchmarks/data`; do not edit. Its head has the commands.",
         "## What `restore` takes",
         _choices(choice.chosen(photos)),
         "## On photographs",
@@ -54,9 +54,9 @@ def page(worlds: records.Records, photos: records.Records, calibration: records.
 def _choices(found: dict[str, dict[str, Any]]) -> str:
     lines = [f"- {kind}: {entry['why']}" for kind, entry in found.items()]
     lead = (
-        "Where no solver is named, a picture gets the method with the best PSNR of one sample. A warm start is ours: the "
-        "steps of the method from the linear estimate, noised to a level (`solvers.Warm`). Denoising is one call of the "
-        "network for one sample, and its sampler from the level of the noise down for several."
+        "Where no solver is named, a picture gets the method with the best PSNR of one sample. A warm start is ours: "
+        "the steps of the method from the linear estimate, noised to a level (`solvers.Warm`). Denoising is one call "
+        "of the network for one sample, and its sampler from the level of the noise down for several."
     )
     return "\n".join([lead, "", *lines])
 
@@ -95,12 +95,11 @@ def _worlds(worlds: records.Records) -> str:
     rows: Rows = list(records.flat(worlds))
     first = rows[0][1]["row"]
     parts = [
-        f"{first['draws']} measurements of each problem (`sfumato.bench.worlds`), {first['samples']} samples of each, the "
-        "exact denoiser. mean: error of the mean in posterior standard deviations; seen and hidden: variance over the "
-        "posterior's where A sees and where it does not (medians); sliced: sliced 2-Wasserstein distance in posterior "
+        f"{first['draws']} measurements of each problem (`sfumato.bench.worlds`), {first['samples']} samples of each, "
+        "the exact denoiser. mean: error of the mean in posterior standard deviations; seen and hidden: variance over "
+        "the posterior's where A sees and where it does not (medians); sliced: sliced 2-Wasserstein distance in posterior "
         "standard deviations; weights: total variation of the weights of the modes; 50 % and 90 %: share of the truth "
-        "inside the central intervals. Exact samples are the floor of every column. +-: standard errors of the first and "
-        "third."
+        "inside the central intervals. Exact samples are the floor of every column. ±: standard errors."
     ]
     for name, instance in instances().items():
         mine = [(key, r["row"]) for key, r in rows if r["world"] == name]
@@ -108,7 +107,10 @@ def _worlds(worlds: records.Records) -> str:
             continue
         mine.sort(key=lambda pair: (pair[0] != FLOOR, pair[1]["sliced"]["value"]))
         parts.append(f"**{name}**: {instance.title}")
-        lines = ["| method | mean | seen | hidden | sliced | weights | 50 % | 90 % | calls |", "| --- |" + " ---: |" * 8]
+        lines = [
+            "| method | mean | seen | hidden | sliced | weights | 50 % | 90 % | calls |",
+            "| --- |" + " ---: |" * 8,
+        ]
         for _, row in mine:
             cells = [f"{row[k]['value']:.2f}" for k in ("mean", "seen", "hidden", "sliced", "weights", "half", "most")]
             cells[0] += f" ± {row['mean']['error']:.2f}"
@@ -120,11 +122,11 @@ def _worlds(worlds: records.Records) -> str:
 
 def _trust(worlds: records.Records, calibration: records.Records) -> str:
     lead = (
-        "Coverage of the central 50 % and 90 % intervals by the truth (`metrics.coverage`; the same as `Result.coverage`). "
+        "Coverage of the central 50 % and 90 % intervals by the truth (`metrics.coverage`, `Result.coverage`). "
         "On worlds: the problem where it is furthest from its level. *honest*: within "
-        f"{SLACK:g} and two standard errors of both levels on every problem; *narrow*, *wide*: the truth falls outside too "
-        "often, or too seldom. Coverage alone does not see a narrow range beside a wide null space: read it with the ratios "
-        "above."
+        f"{SLACK:g} and two standard errors of both levels on every problem; *narrow*, *wide*: the truth falls outside "
+        "too often, or too seldom. Coverage alone does not see a narrow range beside a wide null space: read it with "
+        "the ratios above."
     )
     seen: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, record in records.flat(worlds):
@@ -139,7 +141,7 @@ def _trust(worlds: records.Records, calibration: records.Records) -> str:
     if calibration:
         some = next(iter(records.flat(calibration)))[1]["row"]
         parts.append(
-            f"On photographs ({some['pictures']} pictures of photo12, {some['side']} x {some['side']}, {some['samples']} "
+            f"On photographs ({some['pictures']} of photo12, {some['side']} x {some['side']}, {some['samples']} "
             f"samples, {some['calls']} calls each); PSNR of one sample and of the mean:"
         )
         lines = ["| task | method | 50 % | 90 % | PSNR | of the mean |", "| --- | --- |" + " ---: |" * 4]
@@ -148,7 +150,7 @@ def _trust(worlds: records.Records, calibration: records.Records) -> str:
             key=lambda pair: (pair[0], abs(pair[1]["most"] - 0.9)),
         )
         lines += [
-            f"| {task} | {row['name']} | {row['half']:.2f} | {row['most']:.2f} | {row['psnr']:.2f} | {row['psnr_mean']:.2f} |"
+            f"| {task} | {row['name']} | " + " | ".join(f"{row[k]:.2f}" for k in (*LEVELS, "psnr", "psnr_mean")) + " |"
             for task, row in rows
         ]
         parts.append("\n".join(lines))

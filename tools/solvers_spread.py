@@ -2,9 +2,9 @@
 
     python tools/solvers_spread.py --root ROOT
 
-One picture of photo12, half of its pixels lost, nineteen samples of each solver at the budget of the table. Top row: the
-standard deviation of the samples; bottom row: the absolute error of their mean; one scale for all, dark is 0. A solver
-whose top is darker than its bottom is too sure of itself.
+One picture of photo12, half of its pixels lost, nineteen samples of each solver at the budget of the table. Top row:
+the standard deviation of the samples; bottom row: the absolute error of their mean; one scale for all, dark is 0. A
+solver whose top is darker than its bottom is too sure of itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def columns(root: Path) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
         denoiser = model.denoiser.with_process(Table.linear()) if setting.table else model.denoiser
         x = model.codec.decode(setting.make(z)(denoiser, z.repeat(SAMPLES), sf.Seeds(range(SAMPLES)))).clamp(0, 1)
         found.append((setting.name, x.std(0).mean(0), (x.mean(0) - x0[0]).abs().mean(0)))
-        print(setting.name, f"spread {float(found[-1][1].mean()):.4f} error {float(found[-1][2].mean()):.4f}", flush=True)
+        print(
+            setting.name, f"spread {float(found[-1][1].mean()):.4f} error {float(found[-1][2].mean()):.4f}", flush=True
+        )
     found.sort(key=lambda column: SHOWN.index(column[0]))
     shown = model.codec.decode(z.y) * z.operator.s + 0.5 * (1 - z.operator.s)  # type: ignore[attr-defined]
     draw(found, x0[0], shown[0].clamp(0, 1)).save(OUT, optimize=True)

@@ -63,7 +63,9 @@ def test_color_counts_by_its_luma():
     assert float(gmsd(*grey)) == pytest.approx(float(gmsd(x, y)))
 
 
-@pytest.mark.parametrize(("a", "b"), [((1, 3, 8, 8), (1, 3, 8, 9)), ((1, 2, 8, 8),) * 2, ((1, 3, 5, 8),) * 2, ((3, 8, 8),) * 2])
+@pytest.mark.parametrize(
+    ("a", "b"), [((1, 3, 8, 8), (1, 3, 8, 9)), ((1, 2, 8, 8),) * 2, ((1, 3, 5, 8),) * 2, ((3, 8, 8),) * 2]
+)
 def test_pictures_that_do_not_fit(a, b):
     with pytest.raises(ValueError, match="GMSD compares two batches"):
         gmsd(torch.zeros(a), torch.zeros(b))

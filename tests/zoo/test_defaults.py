@@ -85,7 +85,8 @@ def test_other_data_and_other_operators_are_no_damaged_pictures() -> None:
 
 
 def test_fresh_noise_forgets_that_of_the_start() -> None:
-    assert defaults.WAYS == {"ddnm": sf.solvers.DDNM(eta=1.0), "diffpir": sf.solvers.DiffPIR(lambda_=1.0, zeta=1.0)}
+    assert defaults.WAYS["ddnm"] == sf.solvers.DDNM(eta=1.0)
+    assert defaults.WAYS["diffpir"] == sf.solvers.DiffPIR(lambda_=1.0, zeta=1.0)
     given = sf.solvers.DDRM()
     assert defaults.warm("deblur", 5, given, factor=2.0) == sf.solvers.Warm(given, 0.6, 5)
 

@@ -332,7 +332,9 @@ def test_levels_are_inside_0_and_1(level: float) -> None:
 
 def test_one_sample_has_no_spread_and_a_truth_of_another_shape_is_refused() -> None:
     one = Result(torch.zeros(1, 1, 2))
-    for ask in (lambda: one.std, lambda: one.quantile(0.5), lambda: one.interval(0.5), lambda: one.coverage(torch.zeros(1, 2), 0.5)):
+    truth = torch.zeros(1, 2)
+    asks = (lambda: one.std, lambda: one.quantile(0.5), lambda: one.interval(0.5), lambda: one.coverage(truth, 0.5))
+    for ask in asks:
         with pytest.raises(ValueError, match="needs at least 2 samples"):
             ask()
     with pytest.raises(ValueError, match=r"got \(3, 1, 2\) for a truth \(2,\)"):

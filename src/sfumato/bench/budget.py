@@ -36,7 +36,6 @@ from sfumato.solvers import (
     RePaint,
     Solver,
 )
-from sfumato.solvers.daps import Conditional
 from sfumato.zoo import defaults
 
 # Strengths over 1000 steps, from trials on four photographs that are not measured; the papers' are 0.3, 2000 and 1.
@@ -97,7 +96,6 @@ def _on_levels(n: int) -> tuple[Budgeted, ...]:
 
     return (
         Budgeted("daps", "DAPS", lambda m: DAPS(few, high=10.0)),
-        Budgeted("daps", "DAPS, exact draws", lambda m: Conditional(few, high=10.0, low=0.01)),
         Budgeted("dpnp", "DPnP", lambda m: DPnP(**rounds(3.0, 0.1))),
         Budgeted("mmps", "MMPS, one iteration", lambda m: MMPS(n, iterations=1)),
         Budgeted("pnp-dm", "PnP-DM", lambda m: PnPDM(**rounds(10.0, 0.3))),

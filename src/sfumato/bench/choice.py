@@ -11,13 +11,15 @@ TABLE = "benchmarks/data/solvers_photo12.json"
 
 
 def chosen(records: Records) -> dict[str, dict[str, Any]]:
-    """For each kind: the method with the best PSNR of one sample over its tasks, among those run on all of them.
+    """For each kind: the method with the best PSNR of one sample over its tasks, among those that did all of them.
 
-    Each entry holds the method's key, the name of its setting, and the reason in words.
+    Each entry holds the method's key, the name of its setting, and the reason in words. Tasks that are not in the table
+    do not count.
     """
     found: dict[str, dict[str, Any]] = {}
+    held = {record["task"] for _, record in flat(records)}
     for kind in dict.fromkeys(task.kind for task in tasks().values()):
-        on = [task.name for task in tasks().values() if task.kind == kind]
+        on = [task.name for task in tasks().values() if task.kind == kind and task.name in held]
         scores: dict[tuple[str, str], list[float]] = {}
         for key, record in flat(records):
             if record["task"] in on and "psnr" in record["row"]:
