@@ -75,6 +75,8 @@ def _photographs(photos: records.Records) -> str:
     ]
     for name, task in tasks().items():
         mine = [(key, r["row"]) for key, r in rows if r["task"] == name]
+        if not mine:
+            continue
         mine.sort(key=lambda pair: -pair[1].get("psnr", -1e9))
         parts.append(f"**{name}**: {task.title}")
         lines = ["| method | PSNR | SSIM | GMSD | misfit | calls | seconds | MiB |", "| --- |" + " ---: |" * 7]
@@ -97,9 +99,9 @@ def _worlds(worlds: records.Records) -> str:
     parts = [
         f"{first['draws']} measurements of each problem (`sfumato.bench.worlds`), {first['samples']} samples of each, "
         "the exact denoiser. mean: error of the mean in posterior standard deviations; seen and hidden: variance over "
-        "the posterior's where A sees and where it does not (medians); sliced: sliced 2-Wasserstein distance in posterior "
-        "standard deviations; weights: total variation of the weights of the modes; 50 % and 90 %: share of the truth "
-        "inside the central intervals. Exact samples are the floor of every column. ±: standard errors."
+        "the posterior's where A sees and where it does not (medians); sliced: sliced 2-Wasserstein distance in "
+        "posterior standard deviations; weights: total variation of the weights of the modes; 50 % and 90 %: share of "
+        "the truth inside the central intervals. Exact samples are the floor of every column. ±: standard errors."
     ]
     for name, instance in instances().items():
         mine = [(key, r["row"]) for key, r in rows if r["world"] == name]

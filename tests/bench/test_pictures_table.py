@@ -174,8 +174,9 @@ def test_peak_memory_is_that_of_the_work():
         assert 30 < found[0] < 80
 
 
-def _record(task: str, name: str, psnr: float | None) -> dict:
-    return {"task": task, "row": {"name": name, "psnr": psnr} if psnr is not None else {"name": name, "failed": "no"}}
+def _record(task: str, name: str, psnr: float | None, gmsd: float = 0.1) -> dict:
+    figures = {"failed": "no"} if psnr is None else {"psnr": psnr, "gmsd": gmsd}
+    return {"task": task, "row": {"name": name, **figures}}
 
 
 def test_the_choice_is_the_best_of_those_that_did_all_tasks_of_a_kind():
@@ -189,8 +190,19 @@ def test_the_choice_is_the_best_of_those_that_did_all_tasks_of_a_kind():
     assert list(found) == ["enlarge"] and (found["enlarge"]["key"], found["enlarge"]["name"]) == ("b", "B")
     assert found["enlarge"]["why"] == (
         "B: best PSNR of 2 methods on enlarge-2 and enlarge-4 in benchmarks/data/solvers_photo12.json "
-        "(25.5 dB; next A, 25.0); see docs/solvers.md."
+        "(25.50 dB; A: 25.00); see docs/solvers.md."
     )
+
+
+def test_equal_psnr_is_decided_by_edges():
+    rows = {
+        "a": [_record("colorize", "A", 22.09, 0.013), _record("colorize", "A2", 22.02, 0.012)],
+        "b": [_record("colorize", "B", 22.03, 0.011), _record("colorize", "B2", 21.9, 0.001)],
+    }
+    found = choice.chosen(rows)["colorize"]
+    assert (found["key"], found["name"]) == ("b", "B")
+    assert "best PSNR of 2 methods, to 0.1 dB, and of those the least GMSD, on colorize" in found["why"]
+    assert "(22.03 dB; A: 22.09)" in found["why"]
 
 
 # The command
