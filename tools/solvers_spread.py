@@ -23,7 +23,7 @@ from sfumato.data.photo12 import photo12
 from sfumato.demo.pictures import heat, image
 from sfumato.processes import Table
 
-SHOWN = ("DDNM, warm start", "DiffPIR, warm start", "DDRM", "PnP-DM", "DPS", "MMPS, one iteration", "RED-diff")
+SHOWN = ("DDNM, warm start", "DDNM", "PnP-DM", "FPS-SMC, one particle", "RED-diff")
 PICTURE, SIDE, SAMPLES, TOP, ZOOM, GAP, HEAD = "coffee", 32, 19, 0.15, 3, 6, 20
 
 
