@@ -67,6 +67,7 @@ def test_upward_moves_restart_the_inner_solver(world, measured):
 
 
 def test_what_it_needs(world):
+    assert Warm(MMPS()).differentiates and not Warm(DDRM()).differentiates
     with pytest.raises(TypeError, match="Function is not linear: use DPS itself"):
         Warm(sf.solvers.DPS()).check(Function(lambda x: x, (3,)))
     with pytest.raises(TypeError, match="DDRM needs a Spectral operator"):

@@ -60,6 +60,7 @@ ON_PICTURES = [
     (sf.operators.Downsample.bicubic(4, (16, 16)), "enlarge", 0.5),
     (sf.operators.Blur.gaussian((16, 16), 1.0), "deblur", 0.3),
     (sf.operators.Separable.gaussian((16, 16)), "deblur", 0.3),
+    (sf.operators.Convolution.gaussian(1.0, width=5, padding="valid"), "deblur", 0.3),
 ]
 
 

@@ -19,6 +19,11 @@ class Around(Solver):
     solver: Solver
     warm = True
 
+    @property
+    def differentiates(self) -> bool:  # type: ignore[override]
+        """As the solver inside."""
+        return self.solver.differentiates
+
     def check(self, operator: Operator) -> None:
         self.solver.check(operator)
 

@@ -106,7 +106,9 @@ def damage(m: Measurement) -> tuple[str, float]:
         return "inpaint", 1.0
     if isinstance(operator, Gray):
         return "colorize", 1.0
-    if not isinstance(operator, Downsample | Separable | DecimatedBlur | Blur | Convolution):
+    if isinstance(operator, Blur | Convolution):
+        return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
+    if not isinstance(operator, Downsample | Separable | DecimatedBlur):
         return "", 1.0
     factor = math.sqrt(math.prod(event) / m.y[0].numel())
     return ("enlarge", factor) if factor > 1.0 else ("deblur", 1.0)

@@ -3,7 +3,7 @@
 SDEdit noises a sketch to t0 and samples back: t0 alone says how free the result is. ILVR holds every step to the
 coarse content of a reference; CCDF starts from an enlargement of a small picture, noised to t0, and keeps what the
 small one says. The model is the shipped `photo`, small and made for restoration, so it turns paint into light and
-grain, not into things. Run it whole, `python gallery/05_editing.py [figure.png]`, or cell by cell.
+grain, not into things. Run it whole, `python gallery/06_editing.py [figure.png]`, or cell by cell.
 """
 
 # %% A sketch: sky, a hill, a sun; and a small photograph
@@ -67,7 +67,7 @@ print(f"largest misfit of the coarse content: ILVR {held['ILVR']:.3f}, CCDF {hel
 print(f"CCDF over copied pixels: {gain:+.1f} dB")
 
 # %% Figure
-figure = Path(sys.argv[1] if len(sys.argv) > 1 else "out/05_editing.png")
+figure = Path(sys.argv[1] if len(sys.argv) > 1 else "out/06_editing.png")
 try:
     import matplotlib.pyplot as plt
 except ImportError:
