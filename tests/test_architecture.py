@@ -37,7 +37,8 @@ ALLOWED = {
     "engines": UPPER | {"recipes", "zoo"},
     "baselines": UPPER,  # what a user would otherwise pick, to compare with
     "demo": UPPER | {"recipes", "zoo", "baselines"},
-    "cli": UPPER | {"recipes", "zoo", "engines", "baselines", "demo"},
+    "bench": UPPER | {"recipes", "zoo", "baselines"},  # what `sfumato bench` measures
+    "cli": UPPER | {"recipes", "zoo", "engines", "baselines", "demo", "bench"},
     "__main__": {"cli"},
 }
 

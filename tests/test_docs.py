@@ -143,6 +143,14 @@ def test_gallery_bridges(script: Any) -> None:
     assert float(names["restored"].var()) == pytest.approx(0.6, rel=0.1)
 
 
+def test_gallery_editing(script: Any) -> None:
+    names = script("06_editing.py")
+    near, free, far = names["distances"]
+    assert near < free < far  # the later the start, the less of the sketch is left
+    assert max(names["held"].values()) < 0.02  # what a clipped picture may lose of its coarse content
+    assert names["gain"] > 0.3
+
+
 def test_gallery_is_tested() -> None:
     text = Path(__file__).read_text("utf-8")
     text += (ROOT / "tests" / "test_theory.py").read_text("utf-8")

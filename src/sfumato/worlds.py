@@ -74,10 +74,18 @@ class MixtureWorld:
         gap = x.reshape(-1, 1, self.means.shape[1]) - self.means
         return torch.logsumexp(self.weights.log() + self._log_normals(gap, self._c), 1)
 
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """p(k | x_0 = x): the probability that a draw at x is of each component, (B, K).
+
+        Given x_0 a measurement says no more of k, so that draws of a posterior have its weights as their mean.
+        """
+        gap = x.reshape(-1, 1, self.means.shape[1]) - self.means
+        return torch.softmax(self.weights.log() + self._log_normals(gap, self._c), 1)
+
     def score(self, x: Tensor) -> Tensor:
         """grad log p(x), (B, *event)."""
         gap = x.reshape(-1, 1, self.means.shape[1]) - self.means
-        r = torch.softmax(self.weights.log() + self._log_normals(gap, self._c), 1)
+        r = self.responsibilities(x)
         pulls = torch.einsum("kij,kj,bkj->bki", self._U, 1 / self._c, self._turn(gap))
         return -(r[:, :, None] * pulls).sum(1).reshape(x.shape)
 

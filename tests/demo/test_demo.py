@@ -119,7 +119,7 @@ def test_noiseless_tasks_meet_the_measurement(small, picture, index):
     # what is left is the noise of EDM's cleanest level, 0.002 in model space
     assert float(m.residual(drawn).abs().max()) < 0.01
     assert nfe == 4 and len(states) == 5 and states[-1][0] == 0.0
-    start = EDM().time_of(-2 * math.log(task.level))
+    start = EDM().time_of(-2 * math.log(task.solver.level))
     assert states[0][0] == pytest.approx(start)
 
 

@@ -49,6 +49,49 @@ def test_the_solver_follows_the_operator(anything, operator, sigma: float, key: 
     assert defaults.solver(m, 4, steps=7)[0].steps == 7
 
 
+def picture(operator, sigma: float, x=(1, 3, 16, 16)) -> Measurement:
+    return Measurement(operator, operator(torch.zeros(x)), sigma)
+
+
+ON_PICTURES = [
+    (Mask(torch.ones(16, 16)), "inpaint", 3.0),
+    (sf.operators.Gray(), "colorize", 3.0),
+    (sf.operators.Downsample(2), "enlarge", 0.25),
+    (sf.operators.Downsample.bicubic(4, (16, 16)), "enlarge", 0.5),
+    (sf.operators.Blur.gaussian((16, 16), 1.0), "deblur", 0.3),
+    (sf.operators.Separable.gaussian((16, 16)), "deblur", 0.3),
+    (sf.operators.Convolution.gaussian(1.0, width=5, padding="valid"), "deblur", 0.3),
+]
+
+
+@pytest.mark.parametrize(("operator", "kind", "level"), ON_PICTURES, ids=[kind for _, kind, _ in ON_PICTURES])
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_a_picture_gets_the_best_of_the_table(operator, kind: str, level: float, sigma: float) -> None:
+    m = picture(operator, sigma)
+    solver, reason = defaults.solver(m)
+    best = defaults.chosen()[kind]
+    assert isinstance(solver, sf.solvers.Warm)
+    assert type(solver.solver) is recipes.load(best["key"]).Recipe
+    assert solver.level == pytest.approx(level) and solver.steps == defaults.CALLS
+    assert reason == best["why"] and "best PSNR of" in reason and "docs/solvers.md" in reason
+    assert defaults.solver(m, 4, steps=7)[0] == defaults.warm(kind, 7, factor=level / defaults.LEVELS[kind])
+    solver.check(operator)
+
+
+def test_other_data_and_other_operators_are_no_damaged_pictures() -> None:
+    signal = picture(Mask(torch.ones(16)), 0.1, (1, 2, 16))
+    assert defaults.damage(signal) == ("", 1.0)
+    codes = picture(Function(lambda x: x**2, (3, 16, 16)), 0.1)
+    assert defaults.damage(codes) == ("", 1.0)
+
+
+def test_fresh_noise_forgets_that_of_the_start() -> None:
+    assert defaults.WAYS["ddnm"] == sf.solvers.DDNM(eta=1.0)
+    assert defaults.WAYS["diffpir"] == sf.solvers.DiffPIR(lambda_=1.0, zeta=1.0)
+    given = sf.solvers.DDRM()
+    assert defaults.warm("deblur", 5, given, factor=2.0) == sf.solvers.Warm(given, 0.6, 5)
+
+
 def test_denoising_takes_one_call_for_the_mean_and_many_for_samples() -> None:
     m = Measurement(Identity(), torch.zeros(1, 2), 0.1)
     assert defaults.solver(m)[0] == defaults.Direct(1)

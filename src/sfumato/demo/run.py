@@ -11,16 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato import grids
 from sfumato.demo.tasks import Task
 from sfumato.metrics import psnr, ssim
 from sfumato.noise import Noise, Seeds
-from sfumato.operators import Linear, Mask, Measurement
+from sfumato.operators import Mask, Measurement
 from sfumato.processes import Gaussian
 from sfumato.zoo import Model
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
-SPREAD = 0.25  # of a picture's detail in model space: the first guess is the linear estimate under it
 
 
 @dataclass(frozen=True)
@@ -114,16 +112,9 @@ def restore(
     assert isinstance(process, Gaussian)
     rows = 1 if task.steps == 1 else samples
     z = m.to_model(model.codec).repeat(rows)
-    noise = Seeds.keyed(seed, range(rows))
-    x1 = times = None
-    if task.level is not None:
-        assert isinstance(z.operator, Linear)
-        t = float(process.time_of(-2.0 * math.log(task.level)))
-        times = grids.log_snr(process, task.steps, start=t)
-        x1 = process.marginal(z.operator.ridge(z.y, (z.sigma / SPREAD) ** 2), t).sample(noise)
     states, last = [], None
     with torch.no_grad():
-        for last in task.solver.trajectory(denoiser, z, noise, x1=x1, times=times):
+        for last in task.solver.trajectory(denoiser, z, Seeds.keyed(seed, range(rows))):
             t = float(last.time)
             scale = math.hypot(process.alpha(t), process.sigma(t))  # type: ignore[arg-type]
             states.append((t, model.codec.decode(last.x[0] / scale).clamp(0, 1)))

@@ -13,8 +13,8 @@ from torch import Tensor
 from sfumato import baselines
 from sfumato.noise import Noise
 from sfumato.operators import Blur, Downsample, Identity, Mask, Measurement, Operator
-from sfumato.solvers import DDNM, DiffPIR, Solver
-from sfumato.zoo.defaults import Direct
+from sfumato.solvers import Solver
+from sfumato.zoo import defaults
 
 Baseline = Callable[[Measurement], Tensor]
 
@@ -27,10 +27,7 @@ class Task:
         key, title, note: its name, its heading, and one sentence.
         operator: A, for pictures of a size (H, W) and a stream of noise.
         sigma: of the measurement noise, data space.
-        solver: the way back.
-        level: noise over signal, model space, at which the run starts from a noised first guess; None: the solver's
-            own start.
-        steps: network calls for each sample, on a grid uniform in log SNR from there.
+        solver: the way back: what `restore` takes where none is chosen.
         baselines: what to compare with, the best known first.
     """
 
@@ -40,9 +37,12 @@ class Task:
     operator: Callable[[tuple[int, int], Noise], Operator]
     sigma: float
     solver: Solver
-    level: float | None
-    steps: int
     baselines: Mapping[str, Baseline]
+
+    @property
+    def steps(self) -> int:
+        """Network calls for each sample."""
+        return self.solver.steps
 
     def measure(self, x0: Tensor, noise: Noise) -> Measurement:
         """The measurement of pictures (B, 3, H, W) in [0, 1]."""
@@ -70,9 +70,7 @@ def denoise(level: int) -> Task:
         f"Gaussian noise of standard deviation {level}/255; the restoration is one call of the network.",
         lambda size, noise: Identity(),
         level / 255,
-        Direct(1),
-        None,
-        1,
+        defaults.Direct(1),
         {
             "non-local means": lambda m: baselines.non_local_means(m.y, m.sigma),
             "total variation": baselines.total_variation,
@@ -81,16 +79,14 @@ def denoise(level: int) -> Task:
 
 
 def fill(key: str, title: str, mask: Callable[[tuple[int, int], Noise], Mask], steps: int) -> Task:
-    """Lost pixels among exact ones. The start is high, so that the grey of the first guess is forgotten."""
+    """Lost pixels among exact ones."""
     return Task(
         key,
         title,
         "Some pixels are lost; the others are exact.",
         mask,
         0.0,
-        DDNM(eta=1.0),
-        3.0,
-        steps,
+        defaults.warm("inpaint", steps),
         {"biharmonic": lambda m: baselines.biharmonic(m.y, m.operator.s)},  # type: ignore[attr-defined]
     )
 
@@ -125,9 +121,7 @@ def enlarge(factor: int, steps: int) -> Task:
         f"Reduced {factor} times with the bicubic filter, without noise.",
         lambda size, noise: Downsample.bicubic(factor, size),
         0.0,
-        DDNM(eta=1.0),
-        0.125 * factor,
-        steps,
+        defaults.warm("enlarge", steps, factor=factor),
         {"bicubic": lambda m: baselines.bicubic(m.y, factor)},
     )
 
@@ -155,4 +149,4 @@ def _deblur(
         "Wiener": baselines.wiener,
         "Richardson-Lucy": baselines.richardson_lucy,
     }
-    return Task(key, title, note, operator, 0.01, DiffPIR(lambda_=1.0, zeta=1.0), 0.3, steps, against)
+    return Task(key, title, note, operator, 0.01, defaults.warm("deblur", steps), against)

@@ -50,7 +50,6 @@ def write(
         "tasks": {
             o.task.key: {
                 "solver": repr(o.task.solver),
-                "level": o.task.level,
                 "nfe": o.nfe,
                 "scores": {s.method: {"psnr": s.psnr, "ssim": s.ssim} for s in o.scores},
             }

@@ -8,6 +8,7 @@ from sfumato.metrics.auroc import auroc
 from sfumato.metrics.coverage import central_interval, coverage
 from sfumato.metrics.crps import crps
 from sfumato.metrics.frechet import frechet, frechet_normal
+from sfumato.metrics.gmsd import gmsd
 from sfumato.metrics.mse import mse
 from sfumato.metrics.psnr import psnr
 from sfumato.metrics.sliced import sliced_wasserstein
@@ -22,6 +23,7 @@ __all__ = [
     "crps",
     "frechet",
     "frechet_normal",
+    "gmsd",
     "linf_attack",
     "mse",
     "psnr",

@@ -24,6 +24,7 @@ from sfumato.solvers.sitcom import SITCOM
 from sfumato.solvers.snips import SNIPS
 from sfumato.solvers.tds import TDS
 from sfumato.solvers.tmpd import TMPD
+from sfumato.solvers.warm import Warm
 
 __all__ = [
     "ADP",
@@ -52,4 +53,5 @@ __all__ = [
     "RePaint",
     "SDEdit",
     "Solver",
+    "Warm",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -14,12 +13,13 @@ from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement, Operator
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
+from sfumato.solvers.around import Around
 from sfumato.solvers.base import Solver
 from sfumato.solvers.repaint import RePaint
 
 
 @dataclass(frozen=True)
-class CCDF(Solver):
+class CCDF(Around):
     """Any solver, started at t0 << 1 from a first estimate noised to that level: x_{t0} = alpha x_init + sigma z.
 
     The paper's solver is the projection, x = (I - P) x' + P r with r ~ q(x_s | A^+ y) at the new level and P = A^+ A.
@@ -39,14 +39,13 @@ class CCDF(Solver):
     t0: float = 0.2
     solver: Solver = field(default_factory=RePaint.projection)
     estimate: Callable[[Measurement], Tensor] | None = None
-    warm: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.t0 <= 1.0:
             raise ValueError(f"CCDF: 0 < t0 <= 1 is needed, got {self.t0}.")
 
     def check(self, operator: Operator) -> None:
-        self.solver.check(operator)
+        super().check(operator)
         if self.estimate is None and not isinstance(operator, Linear):
             raise TypeError(
                 f"CCDF starts from A^+ y, and {type(operator).__name__} is not linear: give `estimate`, a first x_0."
@@ -63,17 +62,6 @@ class CCDF(Solver):
             assert isinstance(m.operator, Linear)
             x = m.operator.pinv(m.y)
         return denoiser.process.marginal(x, t).sample(noise)  # type: ignore[attr-defined]
-
-    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Any:
-        return self.solver.init(denoiser, m, xt)
-
-    def restart(self, denoiser: Denoiser, m: Measurement, xt: Tensor, memory: Any) -> Any:
-        return self.solver.restart(denoiser, m, xt, memory)
-
-    def step(
-        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        return self.solver.step(denoiser, m, xt, t, s, memory, noise)
 
 
 Recipe = CCDF

@@ -83,3 +83,6 @@ class Conditional(DAPS):
     def draw(self, denoiser: Denoiser, m: Measurement, x_hat: Tensor, t: float, done: float, noise: Noise) -> Tensor:
         assert isinstance(denoiser.process, Gaussian)
         return sample_gaussian(m, x_hat, noise_level(denoiser.process, t), noise)
+
+
+Recipe = DAPS

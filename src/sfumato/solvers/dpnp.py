@@ -1,5 +1,4 @@
-"""DPnP: provably robust score-based diffusion posterior sampling for plug-and-play reconstruction (Xu & Chi 2024,
-2403.17042)."""
+"""DPnP: provably robust posterior sampling for plug-and-play reconstruction (Xu & Chi 2024, 2403.17042)."""
 
 from __future__ import annotations
 
@@ -23,3 +22,6 @@ class DPnP(PnPDM):
     rho: float = 0.1
     first: float = 0.5
     prior_steps: int = 50
+
+
+Recipe = DPnP

@@ -104,3 +104,6 @@ class FPSSMC(Particles):
         mean = pick(law.mean.unflatten(0, (-1, K)), index).flatten(0, 1)
         xs = sample_gaussian(seen, mean, std, Folded(noise, K))
         return xs.unflatten(0, (-1, K)), Path(y_s, memory.log_weight)
+
+
+Recipe = FPSSMC

@@ -60,3 +60,6 @@ class MomentMatched(Pulled):
 
         r = self.m.residual(D)
         return krylov(apply, r, r, 0.0, steps=self.passes)
+
+
+Recipe = MMPS

@@ -78,3 +78,6 @@ class PnPDM(OnData):
         noisy = process.marginal(z, t).mean
         x = clean(denoiser, self.sampler, noisy, t, noise, steps=self.prior_steps, rho=self.curve)
         return x, memory
+
+
+Recipe = PnPDM

@@ -65,3 +65,6 @@ class SITCOM(Solver):
             move, moments = adam(g, moments, lr=self.lr)
             v = torch.where(open_.reshape(-1, *[1] * (v.ndim - 1)), v.detach() - move, v.detach())
         return process.marginal(D.detach(), s).sample(noise), memory
+
+
+Recipe = SITCOM

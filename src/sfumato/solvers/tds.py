@@ -124,3 +124,6 @@ class TDS(Particles):
 def _mean(log_weight: Tensor) -> Tensor:
     """Log of the mean weight of each row, (B,)."""
     return log_weight.logsumexp(1) - math.log(log_weight.shape[1])
+
+
+Recipe = TDS

@@ -57,3 +57,6 @@ class RowSummed(Pulled):
         ones = torch.ones_like(self.m.y)
         sums = operator(covariance(operator.adjoint(ones))).real.clamp(min=self.floor)
         return operator.adjoint(self.m.residual(D) / (sums + self.m.sigma**2))
+
+
+Recipe = TMPD

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,12 +15,28 @@ from torch import Tensor
 from sfumato import grids, recipes
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.operators import Identity, Linear, Measurement, Operator, Spectral
+from sfumato.operators import (
+    Blur,
+    Convolution,
+    DecimatedBlur,
+    Downsample,
+    Gray,
+    Identity,
+    Linear,
+    Mask,
+    Measurement,
+    Operator,
+    Separable,
+    Spectral,
+)
 from sfumato.processes import Binomial, Categories, Gaussian, Process, Time, Transitions
 from sfumato.samplers import Ancestral, AnyOrder, Arc, Sampler, Step, Times
-from sfumato.solvers import Solver
+from sfumato.solvers import DDNM, DiffPIR, Solver, Warm
 
 STEPS = 50  # (ours)
+CALLS = 20  # of a restoration of a picture (ours); the table that chooses its solver is made at as many
+# Noise over signal, model space [-1, 1], at which it starts; that of an enlargement grows with the factor (ours).
+LEVELS = {"inpaint": 3.0, "enlarge": 0.125, "deblur": 0.3, "colorize": 3.0}
 
 
 def sampler(process: Process | None = None) -> Sampler:
@@ -51,6 +70,8 @@ def own(denoiser: Denoiser) -> tuple[Sampler, Times] | None:
 def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[Solver, str]:
     """The solver for a measurement in model space when none is chosen, and why.
 
+    For pictures it is the best of a table of all solvers (`docs/solvers.md`); else it follows from the operator.
+
     Args:
         samples: for how many samples of each y; the posterior mean serves one alone.
         steps: replaces the solver's own number of steps.
@@ -61,6 +82,9 @@ def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[
             return Direct(1), "y is a noisy x_0: one call of the denoiser at its level is the posterior mean."
         own = Direct(STEPS if steps is None else steps)
         return own, "y is a noisy x_0: sampling from its level down is the posterior."
+    kind, factor = damage(m)
+    if kind:
+        return warm(kind, CALLS if steps is None else steps, factor=factor), chosen()[kind]["why"]
     if isinstance(operator, Spectral) and m.sigma > 0:
         key, why = "ddrm", "the operator has a closed-form SVD and y is noisy"
     elif isinstance(operator, Linear) and m.sigma == 0:
@@ -71,6 +95,44 @@ def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[
         key, why = "dps", "the operator is not linear"
     method = recipes.load(key).Recipe
     return method() if steps is None else method(steps=steps), f"{why}."
+
+
+def damage(m: Measurement) -> tuple[str, float]:
+    """What has happened to a picture (C, H, W), and by which factor it was reduced; "" for other data or operators."""
+    operator, event = m.operator, m.event
+    if len(event) != 3:
+        return "", 1.0
+    if isinstance(operator, Mask):
+        return "inpaint", 1.0
+    if isinstance(operator, Gray):
+        return "colorize", 1.0
+    if isinstance(operator, Blur | Convolution):
+        return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
+    if not isinstance(operator, Downsample | Separable | DecimatedBlur):
+        return "", 1.0
+    factor = math.sqrt(math.prod(event) / m.y[0].numel())
+    return ("enlarge", factor) if factor > 1.0 else ("deblur", 1.0)
+
+
+def warm(kind: str, steps: int = CALLS, solver: Solver | None = None, *, factor: float = 1.0) -> Warm:
+    """The restoration of a picture: a solver started from the noised linear estimate.
+
+    Args:
+        kind: a key of `LEVELS`.
+        solver: the best of the table for the kind, unless given.
+        factor: of an enlargement.
+    """
+    return Warm(solver or WAYS[chosen()[kind]["key"]], LEVELS[kind] * factor, steps)
+
+
+# The steps that a warm start can take: with all noise fresh, so that the noise of the start is forgotten.
+WAYS: dict[str, Solver] = {"ddnm": DDNM(eta=1.0), "diffpir": DiffPIR(zeta=1.0)}
+
+
+@functools.cache
+def chosen() -> dict[str, dict[str, str]]:
+    """For each kind of damage the key and name of the table's best solver, and the reason in words."""
+    return json.loads((Path(__file__).parent / "chosen.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""docs/solvers.md and the choice of `restore` are what the script makes of the committed tables."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(ROOT / "tools" / "solvers_page.py"))
+
+
+def test_page_and_choice_are_fresh(script):
+    for path, text in script["outputs"]().items():
+        assert path.read_text("utf-8") == text, f"{path} is stale: run tools/solvers_page.py"
+
+
+def world_row(name, half, most, error=0.01, world="gaussian"):
+    plain = {k: {"value": 1.0, "error": 0.1} for k in ("mean", "seen", "hidden", "sliced", "weights")}
+    covers = {"half": {"value": half, "error": error}, "most": {"value": most, "error": error}}
+    return {"world": world, "row": {"name": name, "draws": 4, "samples": 5, "nfe": 6, **plain, **covers}}
+
+
+def test_verdicts_follow_from_coverage(script):
+    worlds = {
+        "floor": [world_row("exact samples", 0.2, 0.3, error=1.0)],
+        "a": [world_row("good", 0.5, 0.9), world_row("good", 0.44, 0.96, world="mixture")],
+        "b": [world_row("sure", 0.5, 0.9), world_row("sure", 0.5, 0.82, world="mixture")],
+        "c": [world_row("shy", 0.58, 0.9)],
+        "d": [world_row("unclear", 0.6, 0.9, error=0.03)],
+    }
+    said = script["_trust"](worlds, {})
+    lines = [line for line in said.splitlines() if line.startswith("| ")][2:]
+    assert lines[0].startswith("| exact samples |")
+    verdicts = {line.split(" | ")[0][2:]: line.split(" | ")[-1].rstrip(" |") for line in lines}
+    assert verdicts == {
+        "exact samples": "honest", "good": "honest", "sure": "narrow", "shy": "wide", "unclear": "honest",
+    }  # fmt: skip
+    assert "| sure | mixture | 0.50 | 0.82 | narrow |" in said
+
+
+def test_photographs_are_ordered_by_psnr_and_failures_are_named(script):
+    def record(name, **figures):
+        how = {"name": name, "side": 32, "pictures": 12, "calls": 20, "samples": 1}
+        cells = {"ssim": 0.5, "gmsd": 0.1, "misfit": 12345.0, "nfe": 20.0, "seconds": 1.25, "megabytes": None}
+        return {
+            "task": "colorize",
+            "row": {**how, **({"failed": "X diverged: more"} if not figures else {**cells, **figures})},
+        }
+
+    said = script["_photographs"](
+        {"a": [record("low", psnr=20.0)], "b": [record("high", psnr=21.5)], "c": [record("bad")]}
+    )
+    rows = [line for line in said.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| method", "| ---", "| high", "| low", "| bad"]
+    assert rows[2] == "| high | 21.50 | 0.500 | 0.100 | 1e+04 | 20 | 1.2 |  |"
+    assert rows[4].startswith("| bad | failed: X diverged |")
+    assert "The central 32 x 32 pixels of the 12 pictures" in said and "about 20 network calls" in said
