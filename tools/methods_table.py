@@ -134,25 +134,37 @@ def _page(row: Row, worlds: list[dict[str, Any]]) -> str:
         lines += ["## Measured", "", f"{row.figure['data']}: {row.figure['figure']}.", ""]
         lines += [f"Reproduce{minutes}:", "", "```bash", row.figure["command"], "```", ""]
     if worlds:
-        columns = list(dict.fromkeys(name for world in worlds for name in world["row"]))
+        lines += ["## On worlds whose posterior is known", "", f"| {' | '.join(MEASURES.values())} |"]
+        lines += ["| --- " * len(MEASURES) + "|"]
+        lines += [f"| {' | '.join(_cell(name, world) for name in MEASURES)} |" for world in worlds]
         lines += [
-            "## On worlds whose posterior is known",
             "",
-            f"| world | {' | '.join(columns)} |",
-            "| --- " * (1 + len(columns)) + "|",
+            "Best is 0 for the mean, the distance and the weights, 1 for the two ratios of variances; docs/solvers.md",
         ]
-        lines += [
-            f"| {w['world']} | {' | '.join(_number(w['row'].get(name, '')) for name in columns)} |" for w in worlds
-        ]
-        lines += ["", "`sfumato bench solvers --world NAME --solver " + row.key + "` repeats a row.", ""]
+        lines += ["has every solver side by side.", "", "```bash"]
+        lines += [f"sfumato bench solvers --world all --solver {row.key}", "```", ""]
     if (ROOT / "docs" / "pictures" / f"{row.key}.png").exists():
         lines += [f"![{row.key}](../pictures/{row.key}.png)", ""]
     lines += ["## Held to its paper by", "", *(f"- [{Path(p).name}](../../{p})" for p in (row.test,) if p), ""]
     return "\n".join(lines)
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+MEASURES = {
+    "world": "world",
+    "name": "solver",
+    "nfe": "calls",
+    "mean": "error of the mean",
+    "seen": "variance, seen",
+    "hidden": "variance, hidden",
+    "sliced": "sliced W2",
+    "weights": "mode weights",
+}
+
+
+def _cell(name: str, world: dict[str, Any]) -> str:
+    """One measure of a row: a name, a count, or a figure with its standard error."""
+    value = world["world"] if name == "world" else world["row"].get(name, "")
+    return f"{value['value']:.2f} ± {value['error']:.2f}" if isinstance(value, dict) else str(value)
 
 
 def _figure(key: str) -> dict[str, Any]:
