@@ -302,6 +302,7 @@ def _categories(source: Source, recipe: str, known: list[str], chosen: dict[str,
     from sfumato.data.arrays import Arrays
     from sfumato.data.levels import Levels
     from sfumato.data.text import Text
+    from sfumato.recipes.tokens import Tokens
 
     if isinstance(source, Text):
         if "length" not in known:
@@ -309,7 +310,7 @@ def _categories(source: Source, recipe: str, known: list[str], chosen: dict[str,
         if "levels" in chosen and chosen["levels"] != len(source.codec.symbols):
             raise typer.BadParameter("levels is decided by the text: leave --set levels out.")
         return source
-    if "levels" not in known:
+    if not issubclass(_maker(recipe), Tokens):  # a field `levels` may also count levels of noise
         return source
     if isinstance(source, Arrays) and not source.pictures:
         raise typer.BadParameter(f"{recipe} is for pictures of whole numbers, or text: these are real numbers.")
