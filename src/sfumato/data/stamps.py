@@ -82,6 +82,8 @@ class Stamps:
         if not self.style:
             more = self.utc[-1] + self.step * np.arange(1, count + 1)
             return _with(self, np.concatenate([self.utc, more.astype(self.utc.dtype)]), None)
+        if count == 0:
+            return self
         if self.months or self.step >= DAY:
             wall = self.wall[-1:]
             if self.months:
@@ -99,6 +101,32 @@ class Stamps:
             np.concatenate([self.utc, np.array(later, np.int64)]),
             np.concatenate([self.wall, np.array(walls, np.int64)]),
         )
+
+    def cut(self, count: int) -> Stamps:
+        """The first `count`."""
+        return _with(self, self.utc[:count], self.wall[:count])
+
+    def grid(self, step: int, months: bool) -> tuple[Stamps, NDArray[np.int64]]:
+        """An even grid that holds these times, and the place of each in it.
+
+        It begins at the step's own beat: whole hours, days, weeks from Monday, months from their first day.
+        """
+        if months:
+            month = _months(self.wall)
+            place = (month - month[0]) // step
+            first = _micros(_at(int(self.wall[0])).replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+        else:
+            clock = self.wall if step >= DAY else self.utc
+            phase = 4 * DAY if step % (7 * DAY) == 0 else 0  # 1970 began on a Thursday
+            first = int(clock[0] - (clock[0] - phase) % step)
+            place = (clock - first) // step
+        walls = months or step >= DAY
+        utc = (_to_utc(first, self.zone) if self.zone else first + int(self.utc[0] - self.wall[0])) if walls else first
+        wall = first if walls else (_to_wall(utc, self.zone) if self.zone else utc - int(self.utc[0] - self.wall[0]))
+        start = Stamps(
+            np.array([utc]), np.array([wall]), float(step), months, _fine(self.style, DAY if months else step), self.zone, self.suffix
+        )
+        return start.extended(int(place[-1])), place.astype(np.int64)
 
     @property
     def _offset(self) -> int:
@@ -213,6 +241,11 @@ def parse(words: Sequence[str], what: str, zone: str = "", style: str = "") -> S
     _check_order(utc, words, what, "" if zone or aware else " (where clocks were set back, name the --zone)")
     step, months = _step(utc, walls)
     return Stamps(utc, walls, step, months, style, zone, suffix)
+
+
+def _fine(style: str, step: int) -> str:
+    """A style that shows what a step needs: with a clock where the style has none and the step is below a day."""
+    return style if "%H" in style or step >= DAY else f"{style} %H:%M:%S"
 
 
 def duration(text: str) -> tuple[int, bool]:
