@@ -12,6 +12,7 @@ from sfumato.samplers.euler import Euler
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import Langevin, SNRLangevin
 from sfumato.samplers.overwrite import Held, Overwrite
+from sfumato.samplers.paths import paths
 from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
 from sfumato.samplers.unipc import UniPC
 
@@ -40,6 +41,7 @@ __all__ = [
     "Times",
     "UniPC",
     "blank",
+    "paths",
     "sample",
     "simulate",
     "trajectory",

@@ -1,6 +1,6 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
-from sfumato.training import checkpoints
+from sfumato.training import checkpoints, masking
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
 from sfumato.training.objectives import (
@@ -51,6 +51,7 @@ __all__ = [
     "edm_weight",
     "eps_weight",
     "fit",
+    "masking",
     "min_snr",
     "output_weight",
     "p2_weight",
