@@ -14,6 +14,9 @@ from sfumato.data.tables import Columns, Table
 from sfumato.noise import Seeds
 
 
+HARMONICS = 12  # of a day and of a year; a week has 7 times as many
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """Channels over one axis of time, and what is known beside them.
@@ -21,23 +24,38 @@ class Series:
     Attributes:
         values: (C, L), float64, NaN where missing.
         covariates: (F, L), known at all times; (0, L) for none.
+        cycles: (K, L), waves that the level is regressed on besides, and that a network is not shown.
         time: (L,), in steps.
         static: (S,), numbers known once.
     """
 
     values: Tensor
     covariates: Tensor
+    cycles: Tensor
     time: Tensor
     static: Tensor
 
     @classmethod
-    def of(cls, values: Tensor, covariates: Tensor | None = None, static: Tensor | None = None) -> Series:
-        """Values (C, L), a step apart, with nothing beside them unless given."""
-        length = values.shape[1]
+    def of(
+        cls,
+        values: Tensor,
+        covariates: Tensor | None = None,
+        *,
+        stamps: Stamps | None = None,
+        season: int = 0,
+        static: Tensor | None = None,
+    ) -> Series:
+        """Values (C, L) and what follows from their times: the calendar of the stamps, or a season of so many rows."""
+        stamps = counted(values.shape[1]) if stamps is None else stamps
+        given = torch.zeros(0, len(stamps), dtype=torch.float64) if covariates is None else covariates.double()
+        near, far = stamps.calendar(1), stamps.calendar(HARMONICS)
+        if season > 1:
+            near, far = waves(stamps.index, season, 1), waves(stamps.index, season, 7 * HARMONICS)
         return cls(
             values.double(),
-            torch.zeros(0, length, dtype=torch.float64) if covariates is None else covariates.double(),
-            torch.arange(length, dtype=torch.float64),
+            torch.cat([given, torch.from_numpy(near)]),
+            torch.from_numpy(far),
+            torch.from_numpy(np.ascontiguousarray(stamps.index, np.float64)),
             torch.zeros(0, dtype=torch.float64) if static is None else static.double(),
         )
 
@@ -48,7 +66,11 @@ class Series:
         """Rows start .. stop - 1."""
         part = slice(start, stop)
         return replace(
-            self, values=self.values[:, part], covariates=self.covariates[:, part], time=self.time[part]
+            self,
+            values=self.values[:, part],
+            covariates=self.covariates[:, part],
+            cycles=self.cycles[:, part],
+            time=self.time[part],
         )
 
 
@@ -81,6 +103,7 @@ def choose(
     zone: str = "",
     style: str = "",
     step: str = "",
+    season: int = 0,
     horizon: int = 0,
 ) -> Chosen:
     """The series of a table, checked.
@@ -93,6 +116,7 @@ def choose(
         static: columns that hold one number from top to bottom.
         zone, style: of the stamps (`Table.stamps`).
         step: put the rows on an even grid first ("1h", "1d", "1month"): the mean of the numbers of each step.
+        season: rows in a season, where the stamps do not tell; the calendar's day, week and year otherwise.
         horizon: rows to forecast; 0 to fill gaps.
 
     Raises:
@@ -129,18 +153,17 @@ def choose(
         if horizon > past:
             raise ValueError(f"a horizon of {horizon} is longer than the {past} rows of {table.label} it is learned from.")
         if known:
-            values, stamps = values[:, : past + horizon], stamps.cut(past + horizon)
+            values, stamps = values[:, : past + horizon], stamps.part(0, past + horizon)
             beside_rows = [row[: past + horizon] for row in beside_rows]
             ahead = horizon
     whole = stamps if known or not horizon else stamps.extended(horizon)
     empty = np.full((len(chosen), len(whole) - values.shape[1]), np.nan)
-    calendar = whole.calendar()
-    rows = [*([_standard(row) for row in beside_rows]), *calendar]
-    series = Series(
+    series = Series.of(
         torch.from_numpy(np.concatenate([values, empty], 1)),
-        torch.from_numpy(np.array(rows) if rows else np.zeros((0, len(whole)))),
-        torch.from_numpy(np.ascontiguousarray(whole.index, np.float64)),
-        torch.tensor([_same(table, name) for name in static], dtype=torch.float64),
+        torch.from_numpy(np.array([_standard(row) for row in beside_rows])) if known else None,
+        stamps=whole,
+        season=season,
+        static=torch.tensor([_same(table, name) for name in static], dtype=torch.float64),
     )
     return Chosen(table, chosen, whole, series, horizon)
 
@@ -168,11 +191,12 @@ def resampled(table: Table, stamps: Stamps, step: str, names: Sequence[str], tim
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """The scale of one series: x = level + slope . covariates + scale z, channel by channel.
+    """The scale of one series: x = level(covariates, cycles) + scale z, channel by channel.
 
     Attributes:
-        slope: (C, 1 + F), of 1 and the covariates, by ridge regression; `scale` (C,).
-        constant: (C,), channels that never change: scale 0, and z is 0.
+        slope: (C, 1 + F + K), of 1, the covariates and the cycles, by ridge regression.
+        scale: (C,), root mean square of what that leaves over.
+        constant: (C,), channels that never change: their scale is 0, and z is 0.
     """
 
     slope: Tensor
@@ -180,38 +204,69 @@ class Standard:
     constant: Tensor
 
     @classmethod
-    def fit(cls, series: Series, ridge: float = 1.0) -> Standard:
-        """Of the numbers that are known."""
-        C, F = series.values.shape[0], series.covariates.shape[0]
-        known = ~series.values.isnan()
-        design = torch.cat([torch.ones(1, len(series), dtype=torch.float64), series.covariates])
-        slope, scale = torch.zeros(C, 1 + F, dtype=torch.float64), torch.ones(C, dtype=torch.float64)
+    def fit(cls, series: Series, ridge: float = 3.0) -> Standard:
+        """Of the numbers that are known.
+
+        Args:
+            ridge: what is added to the squares of each regressor, in numbers.
+        """
+        design = _design(series)
+        C, n = len(series.values), len(design)
+        slope, scale = torch.zeros(C, n, dtype=torch.float64), torch.zeros(C, dtype=torch.float64)
         constant = torch.zeros(C, dtype=torch.bool)
-        for c in range(C):
-            x, rows = series.values[c][known[c]], design[:, known[c]]
+        penalty = ridge * torch.eye(n, dtype=torch.float64)
+        penalty[0, 0] = 0.0
+        for c, row in enumerate(series.values):
+            known = ~row.isnan()
+            x, rows = row[known], design[:, known]
             if not len(x) or bool((x == x[0]).all()):
-                slope[c, 0], scale[c], constant[c] = (x[0] if len(x) else 0.0), 0.0, True
+                slope[c, 0], constant[c] = (x[0] if len(x) else 0.0), True
                 continue
-            centre, unit = x.mean(), x.std()
-            penalty = ridge * torch.eye(1 + F, dtype=torch.float64)
-            penalty[0, 0] = 1e-9
-            slope[c] = torch.linalg.solve(rows @ rows.T + penalty, rows @ ((x - centre) / unit)) * unit
-            slope[c, 0] += centre
-            rest = x - slope[c] @ rows
-            scale[c] = rest.square().mean().sqrt().clamp(min=1e-9 * float(x.abs().max()))
+            slope[c] = torch.linalg.solve(rows @ rows.T + penalty, rows @ (x - x.mean()))
+            slope[c, 0] += x.mean()
+            rest = (x - slope[c] @ rows).square().mean().sqrt()
+            scale[c] = max(float(rest), 1e-9 * float(x.std()))
         return cls(slope, scale, constant)
 
     def encode(self, series: Series) -> Series:
-        """z in the place of the values."""
+        """The series with z in the place of its values."""
         unit = torch.where(self.constant, 1.0, self.scale)
-        return replace(series, values=(series.values - self._level(series.covariates)) / unit[:, None])
+        return replace(series, values=(series.values - self.slope @ _design(series)) / unit[:, None])
 
-    def decode(self, z: Tensor, covariates: Tensor) -> Tensor:
-        """x of z (..., C, L)."""
-        return self._level(covariates) + self.scale[:, None] * z
+    def decode(self, z: Tensor, series: Series) -> Tensor:
+        """x of z (..., C, L), at the times and covariates of a series."""
+        return self.slope @ _design(series) + self.scale[:, None] * z
 
-    def _level(self, covariates: Tensor) -> Tensor:
-        return self.slope[:, :1] + self.slope[:, 1:] @ covariates
+
+def best_ridge(series: Sequence[Series], choices: Sequence[float] = (0.3, 3.0, 30.0, 300.0)) -> float:
+    """The ridge that, fitted to the first 80 % of the rows, leaves the least spread in the others.
+
+    Spread is about the mean of those rows: a level that moves is not the regression's to foresee.
+    """
+
+    def left(ridge: float) -> float:
+        total = 0.0
+        for one in series[:: max(1, len(series) // 50)]:
+            cut = round(0.8 * len(one))
+            rest = Standard.fit(one.cut(0, cut), ridge)
+            z = rest.encode(one.cut(cut, len(one))).values * torch.where(rest.constant, 0.0, rest.scale)[:, None]
+            scale = one.values.nan_to_num(0.0).std(1).clamp(min=1e-12)
+            known = ~z.isnan()
+            mean = z.nan_to_num(0.0).sum(1) / known.sum(1).clamp(min=1)
+            total += float((((z - mean[:, None]) / scale[:, None]) ** 2).nan_to_num(0.0).sum())
+        return total
+
+    return min(choices, key=left)
+
+
+def waves(index: np.ndarray, season: int, most: int) -> np.ndarray:
+    """Sines and cosines of a season of so many rows and of its harmonics, (F, rows)."""
+    angle = 2 * np.pi * index / season
+    return np.array([f(k * angle) for k in range(1, min(most, season // 2) + 1) for f in (np.sin, np.cos)])
+
+
+def _design(series: Series) -> Tensor:
+    return torch.cat([torch.ones(1, len(series), dtype=torch.float64), series.covariates, series.cycles])
 
 
 class Windows:

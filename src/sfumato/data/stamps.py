@@ -102,9 +102,9 @@ class Stamps:
             np.concatenate([self.wall, np.array(walls, np.int64)]),
         )
 
-    def cut(self, count: int) -> Stamps:
-        """The first `count`."""
-        return _with(self, self.utc[:count], self.wall[:count])
+    def part(self, start: int, stop: int) -> Stamps:
+        """Rows start .. stop - 1; the step stays."""
+        return _with(self, self.utc[start:stop], self.wall[start:stop])
 
     def grid(self, step: int, months: bool) -> tuple[Stamps, NDArray[np.int64]]:
         """An even grid that holds these times, and the place of each in it.
@@ -145,21 +145,24 @@ class Stamps:
             found.append(text)
         return found
 
-    def calendar(self) -> NDArray[np.float64]:
+    def calendar(self, most: int = 1) -> NDArray[np.float64]:
         """Where the rows lie in the day, week and year, as sines and cosines of the clocks' time, (F, rows).
 
         Only the cycles that the step resolves (at least 4 steps) and the table shows twice; none where times are
         numbers.
+
+        Args:
+            most: harmonics of a day and of a year, at most; a week has 7 times as many, so that each day may differ.
         """
         if not self.style:
             return np.zeros((0, len(self)))
-        step = self.step * (30.44 * DAY if self.months else 1.0)
-        span = float(self.wall[-1] - self.wall[0])
+        step = self.step * (365.2425 / 12 * DAY if self.months else 1.0)
+        span = float(self.wall[-1] - self.wall[0]) + step
         waves = []
-        for cycle, harmonics in ((DAY, 3), (7 * DAY, 3), (365.2425 * DAY, 2)):
-            if 4 * step <= cycle and 2 * cycle <= span:
+        for cycle, times in ((DAY, 1), (7 * DAY, 7), (365.2425 * DAY, 1)):
+            if 4 * step <= cycle and 2 * cycle <= 1.001 * span:
                 phase = 2 * math.pi * ((self.wall + 3 * DAY) % cycle) / cycle  # 1970 began on a Thursday
-                for k in range(1, harmonics + 1):
+                for k in range(1, min(times * most, int(cycle / step) // 2) + 1):
                     waves += [np.sin(k * phase), np.cos(k * phase)]
         return np.array(waves) if waves else np.zeros((0, len(self)))
 
