@@ -43,7 +43,8 @@ class SeriesModel:
         length: L of the window.
         horizon: rows forecast at its end; 0 where gaps are filled.
         steps: of training that were run.
-        held_out: mean loss on held-out windows: "law", and "network" where one was trained. 1 is a law that fits.
+        held_out: on held-out windows: "score", mean log s + z^2 / 2 of the law; where a network was trained, the mean
+            loss of the "law" alone (1 where it fits) and of the "network".
     """
 
     denoiser: Kriged
@@ -113,7 +114,7 @@ def learn(
     law, length, score = _choose_law(train, tried, lengths, hide, horizon, seed)
     final = replace(law, table=covariance([one.values for one in series], law.table.shape[2] // 2))
     process = LinearBeta()
-    alone = SeriesModel(Kriged(None, final, process, _clock), length, horizon, 0, {"law": score})
+    alone = SeriesModel(Kriged(None, final, process, _clock), length, horizon, 0, {"score": score})
     if steps == 0 or (steps is None and minutes <= 0.0):
         return alone
     C, F, S = series[0].values.shape[0], len(series[0].covariates), len(series[0].static)
@@ -136,7 +137,7 @@ def learn(
     judge = _Judge(tried, length, hide, seed)
     before = judge(KrigedLoss(Kriged(None, law, process, _clock), hide))
     done, best = _train(loss, windows, judge, before, minutes, steps, seed, rate, batch, progress)
-    found = {"law": before, "network": best[0]}
+    found = {"score": score, "law": before, "network": best[0]}
     if best[1] is None:
         return replace(alone, steps=done, held_out=found)
     kept = Kriged(best[1].denoiser.net, final, process, _clock).eval().requires_grad_(False)
