@@ -129,7 +129,7 @@ def learn(
         forward=2 * width,
         dropout=0.0,
         steps=LEVELS,
-        patch=max(1, length // 64),
+        patch=max(1, length // 32),
     )
     denoiser = Kriged(recipe.net(), law, process, _clock)
     loss = KrigedLoss(denoiser, hide)
