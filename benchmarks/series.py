@@ -157,7 +157,7 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
         from statsmodels.tsa.statespace.structural import UnobservedComponents
 
         values = torch.where(hidden, torch.nan, one.values).numpy()
-        keep = min(values.shape[1], 8 * min(problem.season, 96) + problem.length + problem.horizon)
+        keep = min(values.shape[1], 6 * min(problem.season, 96) + problem.length + problem.horizon)
         values, H = values[:, -keep:], problem.horizon
         eps = Seeds.keyed(0, ["state"]).streams[0].normal(torch.empty(SAMPLES, *values.shape)).double().numpy()
         out = []
@@ -174,8 +174,9 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
                 past = np.interp(place[:-H], place[:-H][~np.isnan(row[:-H])], row[:-H][~np.isnan(row[:-H])])
                 if kind == "ets":
                     seasonal = {"seasonal": "add", "seasonal_periods": season} if season > 1 else {}
+                    plain = {"error": "add", "initialization_method": "heuristic", **seasonal}
                     ways = ({"trend": None}, {"trend": "add", "damped_trend": True})
-                    made = [ETSModel(pandas.Series(past), error="add", **way, **seasonal).fit(disp=0) for way in ways]
+                    made = [ETSModel(pandas.Series(past), **plain, **way).fit(disp=0) for way in ways]
                     fitted = min(made, key=lambda one: one.aic)
                     table = fitted.get_prediction(len(past), len(past) + H - 1).summary_frame(alpha=0.3173105)
                     mean, std = table["mean"].to_numpy(), (table["pi_upper"] - table["mean"]).to_numpy()
@@ -186,7 +187,7 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
                         for k in range(1, most + 1) for f in (np.sin, np.cos)
                     ]
                     exog = np.array(waves).T if problem.season > 1 else None
-                    fitted = SARIMAX(past, exog[:-H] if exog is not None else None, order=(2, 0, 1), trend="c").fit(disp=0)
+                    fitted = SARIMAX(past, exog[:-H] if exog is not None else None, order=(2, 1, 1)).fit(disp=0)
                     ahead = fitted.get_forecast(H, exog=exog[-H:] if exog is not None else None)
                     mean, std = ahead.predicted_mean, ahead.se_mean
                 out.append(mean + std * eps[:, c, -H:])
@@ -198,7 +199,7 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
 FORECASTS: dict[str, Any] = {
     "seasonal naive": naive,
     "ETS": state_space("ets"),
-    "ARIMA(2,0,1) with waves": state_space("arima"),
+    "ARIMA(2,1,1) with waves": state_space("arima"),
 }
 FILLINGS: dict[str, Any] = {
     "linear interpolation": point(baselines.interpolate),
