@@ -138,15 +138,16 @@ def test_calendar_has_the_period_of_day_and_week():
     start = datetime(2020, 1, 6)  # a Monday
     words = [(start + timedelta(hours=k)).strftime("%Y-%m-%d %H:%M") for k in range(24 * 21)]
     waves = parse(words, "t").calendar()
-    assert waves.shape == (12, 24 * 21)  # three harmonics of a day, three of a week; two years are not there
-    assert np.allclose(waves[:6, :24], waves[:6, 24:48])
-    assert np.allclose(waves[6:, : 24 * 7], waves[6:, 24 * 7 : 24 * 14])
-    assert np.allclose(waves[0, :24], np.sin(2 * np.pi * np.arange(24) / 24))
-    assert np.allclose(waves[1, :24], np.cos(2 * np.pi * np.arange(24) / 24))
-    assert np.allclose(waves[2, :24], np.sin(4 * np.pi * np.arange(24) / 24))
-    assert np.allclose(waves[6:8, 0], [0.0, 1.0])  # the week begins on Monday
+    assert waves.shape == (14, 24 * 21)  # seven harmonics of a week, a day among them; two years are not there
+    assert np.allclose(waves[:, : 24 * 7], waves[:, 24 * 7 : 24 * 14])
+    hour = 2 * np.pi * np.arange(24 * 21) / 24
+    for k in range(1, 8):
+        assert np.allclose(waves[2 * k - 2], np.sin(k * hour / 7))  # the week begins on Monday
+        assert np.allclose(waves[2 * k - 1], np.cos(k * hour / 7))
+    assert parse(words, "t").calendar(3).shape == (42, 24 * 21)
     months = parse([f"{2000 + k // 12}-{k % 12 + 1:02}" for k in range(48)], "t")
-    assert months.calendar().shape == (4, 48)
+    assert months.calendar().shape == (2, 48)
+    assert months.calendar(12).shape == (12, 48)  # six harmonics of twelve months
     assert months.seasons() == (12,)
 
 
@@ -156,10 +157,11 @@ def test_calendar_shows_only_what_step_and_span_resolve():
         return parse(words, "t").calendar().shape[0]
 
     assert waves(24, hours=1) == 0  # one day
-    assert waves(49, hours=1) == 6
-    assert waves(15, days=1) == 6  # the week; a day is one step
-    assert waves(400, hours=7) == 6  # a day of 3.4 steps is left out
-    assert waves(732, days=1) == 10
+    assert waves(47, hours=1) == 0
+    assert waves(49, hours=1) == 2
+    assert waves(15, days=1) == 6  # three harmonics of a week; a day is one step
+    assert waves(400, hours=7) == 14  # a day of 3.4 steps is left out
+    assert waves(732, days=1) == 8
 
 
 def test_seasons_are_whole_numbers_of_steps():

@@ -29,7 +29,9 @@ STYLES = tuple(
 SHAPE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ].*)?|(19|20)\d{6}")
 SECOND = 1_000_000  # microseconds
 DAY = 86_400 * SECOND
+CYCLES = (DAY, 7 * DAY, 365.2425 * DAY)
 UNITS = {"s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND, "d": DAY, "w": 7 * DAY}
+MOST = 10_000_000  # rows of a grid
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -110,6 +112,9 @@ class Stamps:
         """An even grid that holds these times, and the place of each in it.
 
         It begins at the step's own beat: whole hours, days, weeks from Monday, months from their first day.
+
+        Raises:
+            ValueError: if the grid would have over ten million rows.
         """
         if months:
             month = _months(self.wall)
@@ -120,6 +125,8 @@ class Stamps:
             phase = 4 * DAY if step % (7 * DAY) == 0 else 0  # 1970 began on a Thursday
             first = int(clock[0] - (clock[0] - phase) % step)
             place = (clock - first) // step
+        if place[-1] >= MOST:
+            raise ValueError(f"a grid of that step has {place[-1] + 1} rows for {len(self)}: take a longer step.")
         walls = months or step >= DAY
         utc = (_to_utc(first, self.zone) if self.zone else first + int(self.utc[0] - self.wall[0])) if walls else first
         wall = first if walls else (_to_wall(utc, self.zone) if self.zone else utc - int(self.utc[0] - self.wall[0]))
@@ -159,8 +166,10 @@ class Stamps:
         step = self.step * (365.2425 / 12 * DAY if self.months else 1.0)
         span = float(self.wall[-1] - self.wall[0]) + step
         waves = []
-        for cycle, times in ((DAY, 1), (7 * DAY, 7), (365.2425 * DAY, 1)):
-            if 4 * step <= cycle and 2 * cycle <= 1.001 * span:
+        shown = [cycle for cycle in CYCLES if 4 * step <= cycle and 2 * cycle <= 1.001 * span]
+        for cycle in shown:
+            times = 7 if cycle == 7 * DAY else 1
+            if cycle != DAY or 7 * DAY not in shown:  # a day is the seventh harmonic of a week
                 phase = 2 * math.pi * ((self.wall + 3 * DAY) % cycle) / cycle  # 1970 began on a Thursday
                 for k in range(1, min(times * most, int(cycle / step) // 2) + 1):
                     waves += [np.sin(k * phase), np.cos(k * phase)]
@@ -173,7 +182,7 @@ class Stamps:
         if self.months:
             cycles = [12 / self.step]
         else:
-            cycles = [cycle / self.step for cycle in (DAY, 7 * DAY, 365.2425 * DAY)]
+            cycles = [cycle / self.step for cycle in CYCLES]
         near = [(round(cycle), cycle) for cycle in cycles]
         return tuple(n for n, cycle in near if n > 1 and abs(cycle - n) < 0.005 * n and len(self) >= 2 * n)
 
