@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -86,11 +87,10 @@ class Kriging:
             S = K[h][:, h] - half.T @ half
             m = (torch.linalg.solve_triangular(root, x[rows][:, o].T, upper=False)).T @ half
             s = S.diagonal().clamp(min=1e-12).sqrt()
-            values, vectors = torch.linalg.eigh(S / (s[:, None] * s))
             mean.view(B, -1)[rows[:, None], h] = m
             gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[h]
             std.view(B, -1)[rows[:, None], h] = gain.expand(len(rows), -1)
-            parts.append((rows, h, values.clamp(min=0.0), vectors))
+            parts.append((rows, h, S / (s[:, None] * s)))
         return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts))
 
 
@@ -101,13 +101,19 @@ class Posterior:
     Attributes:
         mean, std: m and s, (B, C, L); 0 and 1 where nothing is wanted.
         wanted: (B, C, L).
-        parts: for each pattern of masks, its rows, its places in C L, and c and V.
+        parts: for each pattern of masks, its rows, its places in C L, and S / (s s^T).
     """
 
     mean: Tensor
     std: Tensor
     wanted: Tensor
-    parts: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
+    parts: tuple[tuple[Tensor, Tensor, Tensor], ...]
+
+    @cached_property
+    def spectra(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """c and V of each part."""
+        found = (torch.linalg.eigh(R) for _, _, R in self.parts)
+        return tuple((values.clamp(min=0.0), vectors) for values, vectors in found)
 
     def encode(self, x: Tensor) -> Tensor:
         """z = (x - m) / s where wanted, 0 elsewhere."""
@@ -121,8 +127,8 @@ class Posterior:
         """E[z | z_t] and its standard deviation v, (B, C, L), under the law; 0 and 1 where nothing is wanted."""
         D, v = torch.zeros_like(zt), torch.ones_like(zt)
         flat = zt.reshape(len(zt), -1)
-        for rows, h, c, V in self.parts:
-            c, V = c.to(zt), V.to(zt)
+        for (rows, h, _), (values, vectors) in zip(self.parts, self.spectra, strict=True):
+            c, V = values.to(zt), vectors.to(zt)
             a, s = (k[rows, None].to(zt) if isinstance(k, Tensor) else k for k in (alpha, sigma))
             level = a**2 * c + s**2
             D.view(len(zt), -1)[rows[:, None], h] = ((flat[rows][:, h] @ V) * (a * c / level)) @ V.T

@@ -7,6 +7,7 @@ CSDI network learns what the law leaves over (`denoisers.kriged`). If it does no
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ from sfumato.samplers.paths import paths
 from sfumato.training import Ema, fit, masking, warmup_decay
 from sfumato.training.variogram import covariance
 
-FLOORS = (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0)
+FLOORS = (1e-4, 1e-2, 0.1, 0.3, 1.0)
+TAPERS = (math.inf, 0.3, 0.1)  # over the length of the window
 TRIED = 48  # windows that choices are made on
 NUMBERS = 800  # in a window, at most: the law costs their cube
 LEVELS = 50
@@ -111,8 +113,9 @@ def learn(
         raise ValueError("the series are shorter than every window: give longer ones, or a shorter horizon.")
     hide = strategy(series, horizon)
     train, tried = split(series)
-    law, length, score = _choose_law(train, tried, lengths, hide, horizon, seed)
-    final = replace(law, table=covariance([one.values for one in series], law.table.shape[2] // 2))
+    score, law, length, taper = _choose_law(train, tried, lengths, hide, horizon, seed)
+    table = covariance([one.values for one in series], law.table.shape[2] // 2)
+    final = replace(law, table=tapered(table, taper))
     process = LinearBeta()
     alone = SeriesModel(Kriged(None, final, process, _clock), length, horizon, 0, {"score": score})
     if steps == 0 or (steps is None and minutes <= 0.0):
@@ -221,16 +224,17 @@ def late(tried: Sequence[Series], length: int, count: int = TRIED) -> list[Serie
 
 def _choose_law(
     train: Sequence[Series], tried: Sequence[Series], lengths: Sequence[int], hide: Hide, horizon: int, seed: int
-) -> tuple[Kriging, int, float]:
-    """The law, the length of its window and its score: the least mean of log s + z^2 / 2 on held-out windows."""
+) -> tuple[float, Kriging, int, float]:
+    """(score, the law, the length of its window, its taper) of the least mean of log s + z^2 / 2 on
+    held-out windows."""
     table = covariance([one.values for one in train], max(lengths))
-    best: tuple[float, Kriging, int] | None = None
+    best: tuple[float, Kriging, int, float] | None = None
     for length in lengths:
         x0, cond = stacked(late(tried, length))
         valid = cond["valid"].bool()
         given = hide(valid, Seeds.keyed(seed, (("law", b) for b in range(len(x0)))))
-        for floor in FLOORS:
-            law = Kriging(table, floor)
+        for floor, taper in itertools.product(FLOORS, TAPERS):
+            law = Kriging(tapered(table, taper * length), floor)
             posterior = law.posterior(torch.where(given, x0, 0.0), given, cond["time"], valid & ~given)
             z, kept = posterior.encode(x0).double(), posterior.wanted
             # The spread that these windows show, channel by channel, drawn towards 1 where there are few.
@@ -239,9 +243,15 @@ def _choose_law(
             s = posterior.std.double() * gain[:, None]
             score = float(((s.log() + 0.5 * (z / gain[:, None]) ** 2) * kept).sum() / kept.sum().clamp(min=1))
             if best is None or score < best[0]:
-                best = (score, replace(law, gain=gain), length)
+                best = (score, replace(law, gain=gain), length, taper * length)
     assert best is not None
-    return best[1], best[2], best[0]
+    return best
+
+
+def tapered(table: Tensor, reach: float) -> Tensor:
+    """K(lag) exp(-(lag / reach)^2 / 2): what is known of long lags is mostly noise where the series are short."""
+    lag = torch.arange(table.shape[2], dtype=torch.float64) - table.shape[2] // 2
+    return table * torch.exp(-0.5 * (lag / reach) ** 2)
 
 
 def _train(
