@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sfumato import baselines, metrics
 from sfumato.data import series_sets
-from sfumato.data.series import Series, Standard, best_ridge
+from sfumato.data.series import Series, Standard, best_ridge, trended
 from sfumato.noise import Seeds
 from sfumato.zoo.series_model import SeriesModel, learn
 
@@ -53,6 +53,7 @@ def problems(root: Path) -> dict[str, Callable[[], Problem]]:
 
     def tail(one: Series, share: float, horizon: int, season: int, length: int) -> Problem:
         cut = round((1 - share) * len(one))
+        one = trended([one], cut)[0]
         return Problem([one.cut(0, cut)], [one], horizon, season, length, cut)
 
     def winds() -> Problem:

@@ -122,6 +122,23 @@ def test_gain_widens_each_channel():
     assert torch.equal(wide.mean, plain.mean)
 
 
+def test_an_unknown_scale_is_read_from_what_is_observed():
+    """The multivariate t: its conditional scale, from the density's own quadratic form."""
+    x, mask, time = window()
+    plain, wide = law().posterior(x, mask, time), law(dof=4.0).posterior(x, mask, time)
+    K = law().covariance(time[0])
+    for b in range(3):
+        o = mask[b].flatten().bool()
+        x_o = x[b].flatten()[o]
+        form = float(x_o @ torch.linalg.inv(K[o][:, o]) @ x_o)
+        expected = math.sqrt((4.0 + form) / (4.0 + int(o.sum())))
+        hidden = mask[b] == 0
+        assert torch.allclose(wide.std[b][hidden] / plain.std[b][hidden], torch.tensor(expected).double())
+    assert torch.equal(plain.mean, wide.mean)
+    doubled = law(dof=1e-9).posterior(2 * x, mask, time)
+    assert torch.allclose(doubled.std[mask == 0], 2 * law(dof=1e-9).posterior(x, mask, time).std[mask == 0], rtol=1e-4)
+
+
 def test_encode_and_decode():
     x, mask, time = window()
     found = law().posterior(x, mask, time)

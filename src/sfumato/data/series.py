@@ -193,7 +193,7 @@ class Standard:
 
     Attributes:
         slope: (C, 1 + F + K), of 1, the covariates and the cycles, by ridge regression.
-        scale: (C,), root mean square of what that leaves over.
+        scale: (C,), root mean square of what that leaves over in rows to come, by generalized cross-validation.
         constant: (C,), channels that never change: their scale is 0, and z is 0.
     """
 
@@ -204,6 +204,8 @@ class Standard:
     @classmethod
     def fit(cls, series: Series, ridge: float = 3.0) -> Standard:
         """Of the numbers that are known.
+
+        Source for the scale: Golub et al. 1979 (10.1080/00401706.1979.10489751) eq. 1.3.
 
         Args:
             ridge: what is added to the squares of each regressor, in numbers.
@@ -220,10 +222,12 @@ class Standard:
             if not len(x) or bool((x == x[0]).all()):
                 slope[c, 0], constant[c] = (x[0] if len(x) else 0.0), True
                 continue
-            slope[c] = torch.linalg.solve(rows @ rows.T + penalty, rows @ (x - x.mean()))
+            gram = rows @ rows.T
+            slope[c] = torch.linalg.solve(gram + penalty, rows @ (x - x.mean()))
             slope[c, 0] += x.mean()
             rest = (x - slope[c] @ rows).square().mean().sqrt()
-            scale[c] = max(float(rest), 1e-9 * float(x.std()))
+            used = float(torch.linalg.solve(gram + penalty, gram).trace()) / len(x)
+            scale[c] = max(float(rest) / max(1.0 - used, 0.1), 1e-9 * float(x.std()))
         return cls(slope, scale, constant)
 
     def encode(self, series: Series) -> Series:
@@ -255,6 +259,34 @@ def best_ridge(series: Sequence[Series], choices: Sequence[float] = (0.3, 3.0, 3
         return total
 
     return min(choices, key=left)
+
+
+def trended(series: Sequence[Series], rows: int = 0) -> list[Series]:
+    """The series with time itself among their cycles, where that halves what is left of the last fifth of the rows.
+
+    Args:
+        rows: of each, that decide; all if 0. A forecast's own rows are left out.
+    """
+
+    def left(made: Sequence[Series]) -> float:
+        total = 0.0
+        for one in made[:: max(1, len(made) // 50)]:
+            past = one.cut(0, rows or len(one))
+            cut = round(0.8 * len(past))
+            scale = Standard.fit(past.cut(0, cut))
+            unit = Standard.fit(replace(past, covariates=past.covariates[:0], cycles=past.cycles[:0])).scale
+            z = scale.encode(past.cut(cut, len(past))).values * (scale.scale / unit.clamp(min=1e-12))[:, None]
+            total += float(z.square().nan_to_num(0.0).sum())
+        return total
+
+    risen = [_risen(one, rows or len(one)) for one in series]
+    return risen if left(risen) < 0.25 * left(series) else list(series)
+
+
+def _risen(one: Series, rows: int) -> Series:
+    past = one.time[:rows]
+    row = (one.time - past.mean()) / past.std().clamp(min=1e-12)
+    return replace(one, cycles=torch.cat([one.cycles, row[None]]))
 
 
 def waves(index: np.ndarray, season: int, most: int) -> np.ndarray:

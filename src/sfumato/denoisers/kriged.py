@@ -11,12 +11,14 @@ In units of that prediction, z = (x_h - m) / s with s^2 = diag S, the noised z_t
 v the standard deviation of z given z_t in that law and F a network. With F = 0 the sampler draws from N(m, S): what the
 network has to learn is only what is not Gaussian, or not stationary, in the data.
 
-Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for v F, the preconditioning of Karras et al. 2022
+Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for the unknown scale, Shah et al. 2014 (1402.4306)
+lemma 3; for v F, the preconditioning of Karras et al. 2022
 (2206.00364) with the law's own posterior in the place of c_skip and c_out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +41,14 @@ class Kriging:
             lags it is interpolated, beyond M held.
         floor: least eigenvalue allowed to the covariance of a window, which also makes it definite.
         gain: (C,), factor of s that makes held-out z of unit variance.
+        dof: nu of a law whose overall scale is unknown: s grows where the observed numbers of a window are larger than
+            K says, s^2 (nu + x_o^T K_oo^{-1} x_o) / (nu + n_o), as in a multivariate t; math.inf for a known scale.
     """
 
     table: Tensor
     floor: float = 1e-3
     gain: Tensor | None = None
+    dof: float = math.inf
 
     def covariance(self, time: Tensor) -> Tensor:
         """(C L, C L), of one window with times (L,); eigenvalues at least `floor`."""
@@ -85,10 +90,13 @@ class Kriging:
             root = torch.linalg.cholesky(K[o][:, o])
             half = torch.linalg.solve_triangular(root, K[o][:, h], upper=False)
             S = K[h][:, h] - half.T @ half
-            m = (torch.linalg.solve_triangular(root, x[rows][:, o].T, upper=False)).T @ half
+            white = torch.linalg.solve_triangular(root, x[rows][:, o].T, upper=False).T
+            m = white @ half
             s = S.diagonal().clamp(min=1e-12).sqrt()
             mean.view(B, -1)[rows[:, None], h] = m
             gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[h]
+            if math.isfinite(self.dof):
+                gain = gain * ((self.dof + white.square().sum(1, keepdim=True)) / (self.dof + len(o))).sqrt()
             std.view(B, -1)[rows[:, None], h] = gain.expand(len(rows), -1)
             parts.append((rows, h, S / (s[:, None] * s)))
         return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sfumato import grids
 from sfumato.data.series import Series, Windows, stacked
-from sfumato.denoisers.kriged import Kriged, KrigedLoss, Kriging
+from sfumato.denoisers.kriged import Kriged, KrigedLoss, Kriging, Posterior
 from sfumato.noise import Noise, Seeds
 from sfumato.processes import LinearBeta, Time
 from sfumato.recipes.csdi import Recipe
@@ -27,7 +27,8 @@ from sfumato.samplers.paths import paths
 from sfumato.training import Ema, fit, masking, warmup_decay
 from sfumato.training.variogram import covariance
 
-FLOORS = (1e-4, 1e-2, 0.1, 0.3, 1.0)
+FLOORS = (1e-4, 1e-2, 0.1, 0.5)
+DOFS = (math.inf, 10.0, 1.0)
 TAPERS = (math.inf, 0.3, 0.1)  # over the length of the window
 TRIED = 48  # windows that choices are made on
 NUMBERS = 800  # in a window, at most: the law costs their cube
@@ -45,7 +46,7 @@ class SeriesModel:
         length: L of the window.
         horizon: rows forecast at its end; 0 where gaps are filled.
         steps: of training that were run.
-        held_out: on held-out windows: "score", mean log s + z^2 / 2 of the law; where a network was trained, the mean
+        held_out: on held-out windows: "score", -log density of a number under the law; where a network was trained, the mean
             loss of the "law" alone (1 where it fits) and of the "network".
     """
 
@@ -225,27 +226,40 @@ def late(tried: Sequence[Series], length: int, count: int = TRIED) -> list[Serie
 def _choose_law(
     train: Sequence[Series], tried: Sequence[Series], lengths: Sequence[int], hide: Hide, horizon: int, seed: int
 ) -> tuple[float, Kriging, int, float]:
-    """(score, the law, the length of its window, its taper) of the least mean of log s + z^2 / 2 on
-    held-out windows."""
+    """(score, the law, the length of its window, its taper) of the least `_score` on held-out windows."""
     table = covariance([one.values for one in train], max(lengths))
     best: tuple[float, Kriging, int, float] | None = None
     for length in lengths:
         x0, cond = stacked(late(tried, length))
         valid = cond["valid"].bool()
         given = hide(valid, Seeds.keyed(seed, (("law", b) for b in range(len(x0)))))
-        for floor, taper in itertools.product(FLOORS, TAPERS):
-            law = Kriging(tapered(table, taper * length), floor)
+        for floor, taper, dof in itertools.product(FLOORS, TAPERS, DOFS):
+            law = Kriging(tapered(table, taper * length), floor, dof=dof)
             posterior = law.posterior(torch.where(given, x0, 0.0), given, cond["time"], valid & ~given)
             z, kept = posterior.encode(x0).double(), posterior.wanted
             # The spread that these windows show, channel by channel, drawn towards 1 where there are few.
             square = (z**2 * kept).sum((0, 2)) + 20.0
             gain = (square / (kept.sum((0, 2)) + 20.0)).sqrt().clamp(0.2, 3.0)
-            s = posterior.std.double() * gain[:, None]
-            score = float(((s.log() + 0.5 * (z / gain[:, None]) ** 2) * kept).sum() / kept.sum().clamp(min=1))
+            score = _score(posterior, z / gain[:, None], gain)
             if best is None or score < best[0]:
                 best = (score, replace(law, gain=gain), length, taper * length)
     assert best is not None
     return best
+
+
+def _score(posterior: Posterior, z: Tensor, gain: Tensor) -> float:
+    """-log density of a number: the mean of that of each by itself, and of that of all of a window together.
+
+    The first asks for good intervals, the second for numbers that go together as they do.
+    """
+    s = posterior.std.double() * gain[:, None]
+    alone = ((s.log() + 0.5 * z**2) * posterior.wanted).sum()
+    change = -0.5 * (z**2 * posterior.wanted).sum()
+    for rows, h, R in posterior.parts:
+        root = torch.linalg.cholesky(R + 1e-9 * torch.eye(len(R), dtype=R.dtype))
+        white = torch.linalg.solve_triangular(root, z.flatten(1)[rows][:, h].T, upper=False)
+        change = change + len(rows) * root.diagonal().log().sum() + 0.5 * white.square().sum()
+    return float((alone + 0.5 * change) / posterior.wanted.sum().clamp(min=1))
 
 
 def tapered(table: Tensor, reach: float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.data.series import Chosen, Series, Standard, best_ridge, choose
+from sfumato.data.series import Chosen, Series, Standard, best_ridge, choose, trended
 from sfumato.data.tables import as_table
 from sfumato.zoo.forecast import Forecast
 from sfumato.zoo.series_model import Progress, SeriesModel, learn
@@ -90,7 +90,8 @@ def predict(
     """A forecast, or an imputation where no rows are ahead, of the series chosen from a table."""
     if samples < 1:
         raise ValueError(f"at least 1 sample is drawn, got {samples}.")
-    whole, ahead = chosen.series, chosen.ahead
+    ahead = chosen.ahead
+    whole = trended([chosen.series], len(chosen.series) - ahead)[0]
     past = whole.cut(0, len(whole) - ahead)
     hidden = whole.values.isnan()
     standard = Standard.fit(past, best_ridge([past]) if len(past) >= 10 else 3.0)
