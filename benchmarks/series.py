@@ -144,8 +144,7 @@ def point(fill: Callable[[Tensor], Tensor]) -> Callable[[Series, Tensor, Problem
 def naive(one: Series, hidden: Tensor, problem: Problem) -> Tensor:
     past = one.values[:, : -problem.horizon]
     noise = Seeds.keyed(0, ["naive"]).streams[0]
-    made = baselines.seasonal_naive(past, problem.horizon, min(problem.season, past.shape[1] // 2), SAMPLES, noise)
-    return made
+    return baselines.seasonal_naive(past, problem.horizon, min(problem.season, past.shape[1] // 2), SAMPLES, noise)
 
 
 def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
@@ -184,8 +183,10 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
                 else:
                     cycles = {problem.season: 3, season: 6 if season < problem.season else 3}
                     waves = [
-                        f(2 * np.pi * k * place / cycle) for cycle, most in cycles.items()
-                        for k in range(1, most + 1) for f in (np.sin, np.cos)
+                        f(2 * np.pi * k * place / cycle)
+                        for cycle, most in cycles.items()
+                        for k in range(1, most + 1)
+                        for f in (np.sin, np.cos)
                     ]
                     exog = np.array(waves).T if problem.season > 1 else None
                     fitted = SARIMAX(past, exog[:-H] if exog is not None else None, order=(2, 1, 1)).fit(disp=0)

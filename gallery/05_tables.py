@@ -11,23 +11,22 @@ from pathlib import Path
 import torch
 
 import sfumato as sf
-from sfumato.data.tables import Columns, read_table
-from sfumato.zoo.tables import forecast, impute
+from sfumato.data.tables import read_table
 
 table = read_table(Path(sf.__file__).parent / "data/fixtures/co2.csv")
 print(f"{len(table)} weeks, {sum(word == '' for word in table.words('co2'))} of them missing")
 
 # %% Fill the gaps: samples, and the table with their median; what was there stays as it was, to the bit
-found = impute(table, time="date", minutes=0.0)
+found = sf.impute(table, time="date", minutes=0.0)
 text = found.filled().text()
 low, high = found.interval(0.9)
 gap = int((~found.known[:, 0]).nonzero()[0])
-print(f"{found.stamps.words()[gap]}: {found.median[gap, 0]:.2f} ppm, 90 % between {low[gap, 0]:.2f} and {high[gap, 0]:.2f}")
+print(f"{found.stamps.words()[gap]}: {found.median[gap, 0]:.2f} ppm, 90 %: {low[gap, 0]:.2f} to {high[gap, 0]:.2f}")
 
 # %% Forecast half a year that was held back
 words, values, weeks = table.words("date"), torch.from_numpy(table.numbers("co2")), 26
-past = Columns({"date": words[:-weeks], "co2": values[:-weeks].numpy()})
-ahead = forecast(past, weeks, time="date", minutes=0.0)
+past = {"date": words[:-weeks], "co2": values[:-weeks].numpy()}
+ahead = sf.forecast(past, weeks, time="date", minutes=0.0)
 truth = values[-weeks:]
 low, high = ahead.interval(0.9)
 covered = float(((low[:, 0] <= truth) & (truth <= high[:, 0]))[~truth.isnan()].double().mean())

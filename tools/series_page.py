@@ -36,7 +36,11 @@ def table(task: str, sets: list[dict[str, Any]]) -> str:
 
 def best(scores: Scores) -> str:
     """The method of the least CRPS; our own two count as one."""
-    return OURS if min(scores, key=lambda k: scores[k]["crps"]).startswith(OURS) else min(scores, key=lambda k: scores[k]["crps"])
+    return (
+        OURS
+        if min(scores, key=lambda k: scores[k]["crps"]).startswith(OURS)
+        else min(scores, key=lambda k: scores[k]["crps"])
+    )
 
 
 def verdict(sets: list[dict[str, Any]]) -> str:
@@ -55,8 +59,8 @@ def verdict(sets: list[dict[str, Any]]) -> str:
             if abs(100 * row[key] - level) > 3
         ]
         lines.append(
-            f"- **{task}**: a better CRPS than the simple rules on {len(beats)} of {len(held)} sets, the best of all on "
-            f"{len(wins)}{'; not on ' + ', '.join(rest) if rest else ''}. Coverage is more than 3 points off for: "
+            f"- **{task}**: a better CRPS than the simple rules on {len(beats)} of {len(held)} sets, the best of all "
+            f"on {len(wins)}{'; not on ' + ', '.join(rest) if rest else ''}. Coverage is more than 3 points off for: "
             f"{', '.join(off) or 'none'}."
         )
     return "\n".join(lines)

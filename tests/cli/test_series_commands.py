@@ -22,7 +22,11 @@ def demand(tmp_path: Path) -> Path:
     """Three weeks of days and nights, with three gaps."""
     lines = ["timestamp;note;load;temp"]
     for k in range(24 * 21):
-        load = "" if k in (30, 31, 200) else f"{50 + 20 * np.sin(k * np.pi / 12) + (k * 37 % 11) / 10:.2f}".replace(".", ",")
+        load = (
+            ""
+            if k in (30, 31, 200)
+            else f"{50 + 20 * np.sin(k * np.pi / 12) + (k * 37 % 11) / 10:.2f}".replace(".", ",")
+        )
         lines.append(f"2020-01-{1 + k // 24:02} {k % 24:02}:00;x;{load};{k % 24}")
     path = tmp_path / "demand.csv"
     path.write_bytes(("\r\n".join(lines) + "\r\n").encode())
@@ -77,7 +81,13 @@ def test_impute_fills_the_gaps_and_nothing_else(demand, tmp_path):
         k = i - 1
         assert abs(float(cells[2].replace(",", ".")) - 50.5 - 20 * np.sin(k * np.pi / 12)) < 2.0
     names = {path.name for path in tmp_path.iterdir()} - {"filled.csv.plot.png"}
-    assert names == {"demand.csv", "filled.csv", "filled.csv.quantiles.csv", "filled.csv.samples.npy", "filled.csv.manifest.json"}
+    assert names == {
+        "demand.csv",
+        "filled.csv",
+        "filled.csv.quantiles.csv",
+        "filled.csv.samples.npy",
+        "filled.csv.manifest.json",
+    }
     first = out.read_bytes()
     out.unlink()
     call("run", tmp_path / "filled.csv.manifest.json", "-q")

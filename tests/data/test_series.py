@@ -27,7 +27,9 @@ def hourly(n):
 
 
 def table(**extra):
-    return Columns({"t": hourly(6), "a": [1.0, 2.0, NAN, 4.0, 5.0, 6.0], "b": np.arange(6), "w": list("uvwxyz"), **extra})
+    return Columns(
+        {"t": hourly(6), "a": [1.0, 2.0, NAN, 4.0, 5.0, 6.0], "b": np.arange(6), "w": list("uvwxyz"), **extra}
+    )
 
 
 def test_targets_are_the_other_columns_of_numbers():
@@ -60,7 +62,9 @@ def test_known_columns_go_on_ahead():
     shorter = choose(made, time="t", known=["k"], horizon=1)
     assert shorter.series.values.shape == (2, 5)
     assert len(shorter.stamps) == 5
-    with pytest.raises(ValueError, match=r"goes on for 2 rows after the last target, and known columns are needed for 3"):
+    with pytest.raises(
+        ValueError, match=r"goes on for 2 rows after the last target, and known columns are needed for 3"
+    ):
         choose(made, time="t", known=["k"], horizon=3)
     same = choose(table(k=[2.0] * 6), time="t", known=["k"])
     assert (same.series.covariates[0] == 0).all()
@@ -81,7 +85,11 @@ def test_statics_are_one_number():
         (lambda: Columns({"w": ["x", "y"]}), {}, "no column of numbers to model: it has w"),
         (lambda: Columns({"a": [1.0]}), {}, "has one row: a series has at least 2"),
         (lambda: Columns({"a": [NAN, NAN], "b": [1.0, 2.0]}), {}, "column 'a' of the table is all missing"),
-        (lambda: table(k=[1.0, NAN, 3.0, 4.0, 5.0, 6.0]), {"known": ["k"]}, "known column 'k' of the table is missing in row 2"),
+        (
+            lambda: table(k=[1.0, NAN, 3.0, 4.0, 5.0, 6.0]),
+            {"known": ["k"]},
+            "known column 'k' of the table is missing in row 2",
+        ),
         (lambda: table(), {"horizon": 7}, "a horizon of 7 is longer than the 6 rows"),
         (lambda: table(), {"step": "1h"}, "no dates to resample"),
         (lambda: table(), {"time": "t", "step": "1s", "targets": ["w"]}, "holds <U1, not numbers"),
@@ -125,7 +133,7 @@ def test_grids_begin_on_the_beat():
 
 def test_resampling_refuses_a_grid_without_end():
     made = Columns({"t": ["1970-01-01 00:00:00", "2020-01-01 00:00:00"], "a": [1.0, 2.0]})
-    with pytest.raises(ValueError, match="has 1577836801 rows for 2: take a longer step"):
+    with pytest.raises(ValueError, match=r"has 1577836801 rows for 2: take a longer step"):
         resampled(made, made.stamps("t"), "1s", ["a"], "t")
 
 
@@ -144,7 +152,7 @@ def test_a_scale_finds_the_level_and_undoes_itself():
     assert scale.scale[1] == 0.0
     assert 0.008 < float(scale.scale[0]) < 0.014
     z = scale.encode(series)
-    n, used = 239, 1 + 2 + 24  # cross-validated: what is left, over what is left after the regressors took their share
+    n, used = 239, 24  # an hour of a day has 24 means; cross-validated: n - 24 of n numbers are free
     assert abs(float(z.values[0].nan_to_num(0.0).square().sum()) / n - (1 - used / n) ** 2) < 1e-6
     assert (z.values[1] == 0).all()
     assert torch.allclose(scale.decode(z.values, series).nan_to_num(0.0), x.nan_to_num(0.0))
@@ -190,7 +198,7 @@ def test_windows_hold_enough_numbers():
     windows = Windows([Series.of(x), Series.of(x[:, :2])], 3, least=2)
     assert windows.starts == [(0, 3)]
     assert len(Windows([Series.of(x)], 3, least=1)) == 3
-    with pytest.raises(ValueError, match="no series has 7 rows with 2 numbers"):
+    with pytest.raises(ValueError, match=r"no series has 7 rows with 2 numbers"):
         Windows([Series.of(x)], 7)
 
 
@@ -242,7 +250,7 @@ def test_co2_and_motions(tmp_path):
 
 
 def test_winds(tmp_path):
-    with pytest.raises(FileNotFoundError, match="apt-get download ferret-datasets"):
+    with pytest.raises(FileNotFoundError, match=r"apt-get download ferret-datasets"):
         series_sets.winds(tmp_path)
     io = pytest.importorskip("scipy.io", reason="scipy of the extra baselines")
     path = tmp_path / series_sets.WINDS

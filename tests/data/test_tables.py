@@ -118,21 +118,21 @@ def test_errors_say_where(tmp_path):
     read = table(tmp_path, 'a,b\n"x\ny",1\nz,oops\n')
     with pytest.raises(ValueError, match=r"column 'b' of .*t.csv is to hold numbers, but line 4 holds 'oops'"):
         read.numbers("b")
-    with pytest.raises(ValueError, match="column 'a' of .* is infinite in line 3"):
+    with pytest.raises(ValueError, match=r"column 'a' of .* is infinite in line 3"):
         table(tmp_path, "a\n1\ninf\n").numbers("a")
     with pytest.raises(ValueError, match=r"no column 'c': it has 'a', 'b'"):
         read.numbers("c")
-    with pytest.raises(ValueError, match="no table in utf-8: name its encoding"):
+    with pytest.raises(ValueError, match=r"no table in utf-8: name its encoding"):
         table(tmp_path, b"a,b\n\xe9,1\n")
     assert table(tmp_path, b"a,b\n\xe9,1\n", encoding="latin-1").words("a") == ["é"]
-    with pytest.raises(ValueError, match="no encoding 'klingon'"):
+    with pytest.raises(ValueError, match=r"no encoding 'klingon'"):
         table(tmp_path, "a\n1\n", encoding="klingon")
     for wrong in ("ab", "\n", '"'):
-        with pytest.raises(ValueError, match="a separator is one character"):
+        with pytest.raises(ValueError, match=r"a separator is one character"):
             table(tmp_path, "a\n1\n", separator=wrong)
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match=r"is not there"):
         read_table(tmp_path / "none.csv")
-    with pytest.raises(IsADirectoryError, match="is a folder"):
+    with pytest.raises(IsADirectoryError, match=r"is a folder"):
         read_table(tmp_path)
 
 
@@ -170,7 +170,9 @@ def test_hypothesis_round_trip(tmp_path):
 
 def test_any_text_is_read_or_refused_in_a_sentence(tmp_path):
     given = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-    words = given.strategies.sampled_from(["1", "2,5", "a", ",", ";", "\n", '"', " ", "2020-01-01", "NA", "\t", "é", "-"])
+    words = given.strategies.sampled_from(
+        ["1", "2,5", "a", ",", ";", "\n", '"', " ", "2020-01-01", "NA", "\t", "é", "-"]
+    )
     path = tmp_path / "t.csv"
 
     @given.given(given.strategies.lists(words, max_size=30))
@@ -199,13 +201,13 @@ def test_columns_in_memory(tmp_path):
     assert np.isnan(made.numbers("a")[1])
     made.write(tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "a,n,w\n1.0,1,x\n,2,y\n3.0,3,z\n"
-    with pytest.raises(ValueError, match="holds <U1, not numbers"):
+    with pytest.raises(ValueError, match=r"holds <U1, not numbers"):
         made.numbers("w")
-    with pytest.raises(ValueError, match="infinite in row 2"):
+    with pytest.raises(ValueError, match=r"infinite in row 2"):
         Columns({"a": [0.0, np.inf]}).numbers("a")
-    with pytest.raises(ValueError, match="columns of one length"):
+    with pytest.raises(ValueError, match=r"columns of one length"):
         Columns({"a": [1.0], "b": [1.0, 2.0]})
-    with pytest.raises(ValueError, match="columns of one length"):
+    with pytest.raises(ValueError, match=r"columns of one length"):
         Columns({})
     with pytest.raises(ValueError, match=r"\(rows,\) or \(rows, columns\), got \(1, 1, 1\)"):
         Columns.of(np.zeros((1, 1, 1)))
@@ -222,7 +224,7 @@ def test_as_table_takes_what_holds_one(tmp_path):
     assert as_table(np.zeros(3)).names == ("c1",)
     same = Columns({"a": [1.0]})
     assert as_table(same) is same
-    with pytest.raises(TypeError, match="got int"):
+    with pytest.raises(TypeError, match=r"got int"):
         as_table(3)
 
 
@@ -252,13 +254,13 @@ def test_parquet_keeps_types_metadata_and_values(tmp_path):
     assert back["x"].to_pylist() == [data["x"][0].as_py(), 0.5, 0.25]
     assert back["w"].to_pylist() == ["a", None, "c"]
     assert [float(v) for v in back["d"].to_pylist()] == [1.25, 2, 3]
-    with pytest.raises(ValueError, match="column 'w' of .* holds string, not numbers"):
+    with pytest.raises(ValueError, match=r"column 'w' of .* holds string, not numbers"):
         read.numbers("w")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(ValueError, match="damaged or no Parquet file"):
+    with pytest.raises(ValueError, match=r"damaged or no Parquet file"):
         read_table(tmp_path / "bad.parquet")
     parquet.write_table(data.slice(0, 0), tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match=r"no rows"):
         read_table(tmp_path / "none.parquet")
 
 
@@ -292,5 +294,5 @@ def test_stamps_of_arrow_columns():
     assert (read.stamps("d").step, read.stamps("d").months) == (1.0, True)
     assert read.stamps("y").step == 2
     assert read.stamps("w").words() == ["2020-01", "2020-03"]
-    with pytest.raises(ValueError, match="no time in row 1"):
+    with pytest.raises(ValueError, match=r"no time in row 1"):
         read.stamps("g")

@@ -9,7 +9,7 @@ from torch import nn
 from sfumato import Noise, Seeds, grids
 from sfumato.denoisers.kriged import Kriged, KrigedLoss, Kriging
 from sfumato.processes import LinearBeta
-from sfumato.samplers import Arc, Ancestral
+from sfumato.samplers import Ancestral, Arc
 from sfumato.samplers.paths import paths
 from sfumato.training.variogram import covariance
 from sfumato.worlds import GaussianWorld
@@ -20,7 +20,9 @@ PROCESS = LinearBeta()
 def law(C=2, most=12, **fields):
     """Two channels of decaying correlation, the second half a step behind the first."""
     lag = torch.arange(-most, most + 1, dtype=torch.float64)
-    table = torch.stack([torch.stack([0.8 ** (lag + 1.5 * (d - c)).abs() * 0.9 ** (c != d) for d in range(C)]) for c in range(C)])
+    table = torch.stack(
+        [torch.stack([0.8 ** (lag + 1.5 * (d - c)).abs() * 0.9 ** (c != d) for d in range(C)]) for c in range(C)]
+    )
     return Kriging(table, **{"floor": 1e-9, **fields})
 
 
@@ -41,7 +43,14 @@ def test_covariance_is_the_table_at_the_differences_of_times():
     K = law().covariance(torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64))
     assert K.shape == (6, 6)
     assert torch.allclose(K, K.T)
-    expected = {(0, 0): 1.0, (0, 2): 0.8**4, (1, 2): 0.8**3, (0, 3): 0.9 * 0.8**1.5, (1, 3): 0.9 * 0.8**2.5, (0, 4): 0.9 * 0.8**0.5}
+    expected = {
+        (0, 0): 1.0,
+        (0, 2): 0.8**4,
+        (1, 2): 0.8**3,
+        (0, 3): 0.9 * 0.8**1.5,
+        (1, 3): 0.9 * 0.8**2.5,
+        (0, 4): 0.9 * 0.8**0.5,
+    }
     for (i, j), value in expected.items():
         assert float(K[i, j]) == pytest.approx(value, abs=1e-8), (i, j)
 
@@ -246,7 +255,9 @@ def test_the_loss_is_one_where_the_law_is_right_and_counts_what_is_hidden():
 def test_ancestral_steps_take_the_bound_denoiser_too():
     x, mask, time = window(B=2)
     cond = {"observed": x * mask, "mask": mask, "time": time}
-    z = paths(Kriged(None, law(), PROCESS, lambda t: t), cond, 500, times=grids.default(PROCESS, 60), sampler=Ancestral())
+    z = paths(
+        Kriged(None, law(), PROCESS, lambda t: t), cond, 500, times=grids.default(PROCESS, 60), sampler=Ancestral()
+    )
     hidden = mask == 0
     assert abs(float(z[:, hidden].std()) - 1.0) < 0.05
     assert torch.equal(z[:, ~hidden], (x * mask)[~hidden].expand(500, -1))

@@ -77,9 +77,9 @@ def test_quantiles_agree_with_numpy():
     for level in (0.0, 0.05, 0.3, 0.5, 0.95, 1.0):
         assert np.allclose(quantiles(samples, (level,))[0].numpy(), np.quantile(samples.numpy(), level, axis=0))
     assert torch.equal(quantiles(samples[:1], (0.3,))[0], samples[0])
-    with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1.5"):
         quantiles(samples, (1.5,))
-    with pytest.raises(ValueError, match="between 0 and 1, got -0.1"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got -0.1"):
         quantiles(samples, (-0.1,))
 
 
@@ -181,14 +181,14 @@ def test_errors():
         quantile_crps(samples, truth, truth[:, :3])
     with pytest.raises(ValueError, match=r"the mask is \(2, 3\), the values \(2, 4\)"):
         mae(truth, truth, truth[:, :3])
-    with pytest.raises(ValueError, match="the same"):
+    with pytest.raises(ValueError, match=r"the same"):
         mae(truth, truth[:, :1])
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match=r"at least 2"):
         energy_score(samples[:1], truth, fair=True)
     for season in (0, 4):
-        with pytest.raises(ValueError, match="less than the past of 4"):
+        with pytest.raises(ValueError, match=r"less than the past of 4"):
             mase(truth, truth, truth, season=season)
-    with pytest.raises(ValueError, match="repeats itself every 2 steps"):
+    with pytest.raises(ValueError, match=r"repeats itself every 2 steps"):
         mase(truth, truth, torch.tensor([[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 3.0]]), season=2)
 
 

@@ -87,7 +87,9 @@ def test_a_season_and_a_level_in_other_units():
     stamps = hourly(24 * 21)
     wave = np.sin(2 * np.pi * np.arange(24 * 21) / 24)
     x = 1e4 + 100 * wave + Noise(0).normal(torch.empty(24 * 21)).numpy()
-    found = forecast({"t": stamps[: 24 * 20], "x": x[: 24 * 20], "y": 0.001 * x[: 24 * 20]}, 24, time="t", minutes=0, samples=300)
+    found = forecast(
+        {"t": stamps[: 24 * 20], "x": x[: 24 * 20], "y": 0.001 * x[: 24 * 20]}, 24, time="t", minutes=0, samples=300
+    )
     assert np.abs(found.mean[:, 0].numpy() - 1e4 - 100 * wave[-24:]).max() < 2.0
     assert 0.7 < float(found.samples[:, :, 0].std(0).mean()) < 1.5
     one, two = found.samples[:, :, 0] - found.mean[:, 0], 1000 * (found.samples[:, :, 1] - found.mean[:, 1])
@@ -181,7 +183,7 @@ def test_windows_to_judge_by_are_late():
     assert float(found[-1].values[0, -1]) <= 99
     several = late([one.cut(0, 12), one.cut(0, 5)], 10)
     assert [float(w.values[0, 0]) for w in several] == [0.0, 1.0, 2.0]
-    with pytest.raises(ValueError, match="no held-out series has 200 rows"):
+    with pytest.raises(ValueError, match=r"no held-out series has 200 rows"):
         late([one], 200)
     train, tried = split([one])
     assert (len(train[0]), len(tried[0])) == (80, 100)
@@ -195,7 +197,7 @@ def test_lengths_worth_trying():
     assert suggested([one], 48) == [72, 96, 144, 192, 384]
     assert suggested([Series.of(torch.zeros(1, 40))], 10) == [20]
     assert suggested([Series.of(torch.zeros(10, 1000))], 0) == [80]
-    with pytest.raises(ValueError, match="shorter than every window"):
+    with pytest.raises(ValueError, match=r"shorter than every window"):
         learn([Series.of(torch.zeros(1, 5))], horizon=3, lengths=[9])
 
 
@@ -214,7 +216,9 @@ def test_whole_channels_are_hidden_but_not_all():
 
 def test_what_is_hidden_in_training():
     one, two = Series.of(torch.zeros(1, 9)), Series.of(torch.tensor([[0.0, NAN], [1.0, 2.0]]))
-    assert strategy([one], 2)(torch.ones(1, 1, 5, dtype=torch.bool), Seeds([0])).tolist() == [[[True] * 3 + [False] * 2]]
+    assert strategy([one], 2)(torch.ones(1, 1, 5, dtype=torch.bool), Seeds([0])).tolist() == [
+        [[True] * 3 + [False] * 2]
+    ]
     assert len(strategy([one], 0).strategies) == 2
     assert len(strategy([two], 0).strategies) == 4
 
@@ -238,10 +242,10 @@ def test_mean_quantiles_and_intervals():
     assert found.quantile(0.25)[0, 0] == 2.0
     low, high = found.interval(0.5)
     assert (float(low[0, 0]), float(high[0, 0])) == (2.0, 4.0)
-    with pytest.raises(ValueError, match="between 0 and 1, got 1.2"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1.2"):
         found.quantile(1.2)
     for level in (0.0, 1.0):
-        with pytest.raises(ValueError, match="lies between 0 and 1"):
+        with pytest.raises(ValueError, match=r"lies between 0 and 1"):
             found.interval(level)
     header, body = found.rows((0.25, 0.5))
     assert header == ["time", "target", "known", "mean", "q0.25", "q0.5"]
@@ -249,7 +253,7 @@ def test_mean_quantiles_and_intervals():
     assert body[0][2] == 1
     assert len(body) == 3
     assert found.filled().numbers("a").tolist() == [1.0, 3.0, 3.0]
-    with pytest.raises(ValueError, match="a forecast fills no table"):
+    with pytest.raises(ValueError, match=r"a forecast fills no table"):
         record(samples, table=None).filled()
 
 
@@ -274,7 +278,7 @@ def test_frames_and_plots():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="a horizon is at least 1 row, got 0"):
+    with pytest.raises(ValueError, match=r"a horizon is at least 1 row, got 0"):
         forecast(np.arange(9.0), 0)
-    with pytest.raises(ValueError, match="at least 1 sample is drawn, got 0"):
+    with pytest.raises(ValueError, match=r"at least 1 sample is drawn, got 0"):
         forecast(np.arange(9.0), 1, samples=0)

@@ -21,10 +21,14 @@ LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 Table = Annotated[Path, typer.Argument(help="The table: CSV, or Parquet (extra `tables`).")]
 Time = Annotated[str, typer.Option("--time", help="Column of the times; none: the rows are a step apart.")]
-Target = Annotated[list[str], typer.Option("--target", help="Column to model; repeated. All other numbers if not given.")]
+Target = Annotated[
+    list[str], typer.Option("--target", help="Column to model; repeated. All other numbers if not given.")
+]
 Known = Annotated[list[str], typer.Option("--known", help="Column known at all times, also ahead; repeated.")]
 Static = Annotated[list[str], typer.Option("--static", help="Column that holds one number; repeated.")]
-Zone = Annotated[str, typer.Option("--zone", help="Time zone of the stamps, such as Europe/London, for daylight saving.")]
+Zone = Annotated[
+    str, typer.Option("--zone", help="Time zone of the stamps, such as Europe/London, for daylight saving.")
+]
 Style = Annotated[str, typer.Option("--time-style", help="Of the stamps, strptime's: '%d.%m.%Y %H:%M'.")]
 Resample = Annotated[str, typer.Option("--resample", help="Put the rows on an even grid first: 15min, 1h, 1d, 1month.")]
 Season = Annotated[int, typer.Option("--season", min=0, help="Rows in a season, where no stamps tell the calendar.")]

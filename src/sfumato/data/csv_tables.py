@@ -6,7 +6,7 @@ What is written back is the file itself, byte for byte, but for the cells that w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -179,7 +179,9 @@ def split(text: str, separator: str, label: str = "the text") -> tuple[tuple[tup
             found = field.match(text, place)
             assert found is not None
             if found.group().startswith('"') and found.group().count('"') % 2:
-                raise ValueError(f"{label}: the quote opened in line {text.count(chr(10), 0, place) + 1} is not closed.")
+                raise ValueError(
+                    f"{label}: the quote opened in line {text.count(chr(10), 0, place) + 1} is not closed."
+                )
             record.append(found.group())
             place = found.end()
             if place < len(text) and text[place] == separator:
@@ -253,14 +255,14 @@ def _separator(text: str) -> str:
     return found if any(found in line for line in lines) else ","
 
 
-def _decimal(words: Sequence[str] | object, path: Path) -> str:
+def _decimal(words: Iterable[str], path: Path) -> str:
     """The decimal sign: a comma where it alone reads numbers that a point does not.
 
     Raises:
         ValueError: where every number with a comma might be one with groups of thousands.
     """
     points = commas = unclear = 0
-    for word in words:  # type: ignore[attr-defined]
+    for word in words:
         if "," not in word and "." not in word:
             continue
         by_point, by_comma = number(word, "."), number(word, ",")

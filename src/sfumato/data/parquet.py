@@ -19,7 +19,9 @@ def _arrow(part: str = "") -> Any:
     try:
         return importlib.import_module(f"pyarrow{part}")
     except ImportError as error:
-        raise ImportError("Parquet files and DataFrames need pandas and pyarrow: pip install 'sfumato[tables]'.") from error
+        raise ImportError(
+            "Parquet files and DataFrames need pandas and pyarrow: pip install 'sfumato[tables]'."
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from sfumato.data.stamps import Stamps, counted, duration
 from sfumato.data.tables import Columns, Table
 from sfumato.noise import Seeds
 
-
 HARMONICS = 12  # of a day and of a year; a week has 7 times as many
 
 
@@ -151,7 +150,9 @@ def choose(
                 f"{horizon}: append rows with {', '.join(known)} and empty targets."
             )
         if horizon > past:
-            raise ValueError(f"a horizon of {horizon} is longer than the {past} rows of {table.label} it is learned from.")
+            raise ValueError(
+                f"a horizon of {horizon} is longer than the {past} rows of {table.label} it is learned from."
+            )
         if known:
             values, stamps = values[:, : past + horizon], stamps.part(0, past + horizon)
             beside_rows = [row[: past + horizon] for row in beside_rows]

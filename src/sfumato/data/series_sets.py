@@ -75,7 +75,9 @@ def winds(root: Path, every: int = 1) -> list[Series]:
     try:
         from scipy.io import netcdf_file
     except ImportError as error:
-        raise ImportError("the winds are a netCDF file, which scipy reads: pip install 'sfumato[baselines]'.") from error
+        raise ImportError(
+            "the winds are a netCDF file, which scipy reads: pip install 'sfumato[baselines]'."
+        ) from error
     with netcdf_file(path, mmap=False) as file:
         both = np.stack([np.array(file.variables[name].data, np.float64) for name in ("UWND", "VWND")])
     cells = both.reshape(2, both.shape[1], -1).transpose(2, 0, 1)

@@ -97,11 +97,11 @@ class Stamps:
             utc = [_to_utc(int(w), self.zone) for w in more] if self.zone else [w + self._offset for w in more]
             return _with(self, np.concatenate([self.utc, np.array(utc, np.int64)]), walls)
         later = [int(self.utc[-1] + self.step * k) for k in range(1, count + 1)]
-        walls = [_to_wall(u, self.zone) for u in later] if self.zone else [u - self._offset for u in later]
+        shown = [_to_wall(u, self.zone) for u in later] if self.zone else [u - self._offset for u in later]
         return _with(
             self,
             np.concatenate([self.utc, np.array(later, np.int64)]),
-            np.concatenate([self.wall, np.array(walls, np.int64)]),
+            np.concatenate([self.wall, np.array(shown, np.int64)]),
         )
 
     def part(self, start: int, stop: int) -> Stamps:
@@ -131,7 +131,13 @@ class Stamps:
         utc = (_to_utc(first, self.zone) if self.zone else first + int(self.utc[0] - self.wall[0])) if walls else first
         wall = first if walls else (_to_wall(utc, self.zone) if self.zone else utc - int(self.utc[0] - self.wall[0]))
         start = Stamps(
-            np.array([utc]), np.array([wall]), float(step), months, _fine(self.style, DAY if months else step), self.zone, self.suffix
+            np.array([utc]),
+            np.array([wall]),
+            float(step),
+            months,
+            _fine(self.style, DAY if months else step),
+            self.zone,
+            self.suffix,
         )
         return start.extended(int(place[-1])), place.astype(np.int64)
 
@@ -179,10 +185,7 @@ class Stamps:
         """Steps in a day, a week and a year, where the table shows them twice; a year of days is 365."""
         if not self.style:
             return ()
-        if self.months:
-            cycles = [12 / self.step]
-        else:
-            cycles = [cycle / self.step for cycle in CYCLES]
+        cycles = [12 / self.step] if self.months else [cycle / self.step for cycle in CYCLES]
         near = [(round(cycle), cycle) for cycle in cycles]
         return tuple(n for n, cycle in near if n > 1 and abs(cycle - n) < 0.005 * n and len(self) >= 2 * n)
 
@@ -309,7 +312,9 @@ def _check_order(utc: NDArray, words: Sequence[str], what: str, hint: str) -> No
         i = int(wrong[0]) + 1
         if change[i - 1] == 0:
             raise ValueError(f"{what} has {words[i]!r} twice, in rows {i} and {i + 1}: keep one of them{hint}.")
-        raise ValueError(f"{what} goes back in row {i + 1}, from {words[i - 1]!r} to {words[i]!r}: sort the rows{hint}.")
+        raise ValueError(
+            f"{what} goes back in row {i + 1}, from {words[i - 1]!r} to {words[i]!r}: sort the rows{hint}."
+        )
 
 
 def _step(utc: NDArray, wall: NDArray) -> tuple[float, bool]:

@@ -1,7 +1,7 @@
 """Tables as their owners keep them: named columns of numbers, text and stamps, written back as they came.
 
-`read_table(path)` reads CSV (any separator, decimal sign, quoting) and Parquet. A table is a value: `filled` gives a new
-one, in which only missing cells differ.
+`read_table(path)` reads CSV (any separator, decimal sign, quoting) and Parquet. A table is a value: `filled` gives a
+new one, in which only missing cells differ.
 """
 
 from __future__ import annotations

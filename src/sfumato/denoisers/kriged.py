@@ -11,8 +11,8 @@ In units of that prediction, z = (x_h - m) / s with s^2 = diag S, the noised z_t
 v the standard deviation of z given z_t in that law and F a network. With F = 0 the sampler draws from N(m, S): what the
 network has to learn is only what is not Gaussian, or not stationary, in the data.
 
-Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for the unknown scale, Shah et al. 2014 (1402.4306)
-lemma 3; for v F, the preconditioning of Karras et al. 2022
+Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for the unknown scale, Shah et al. 2014
+(1402.4306) lemma 3; for v F, the preconditioning of Karras et al. 2022
 (2206.00364) with the law's own posterior in the place of c_skip and c_out.
 """
 
@@ -73,9 +73,11 @@ class Kriging:
         known = mask.bool()
         wanted = ~known if wanted is None else wanted.bool() & ~known
         mean, std = torch.zeros(observed.shape, dtype=torch.float64), torch.ones(observed.shape, dtype=torch.float64)
-        x, (B, C, L) = observed.double().reshape(len(observed), -1), observed.shape
+        x, (B, _, L) = observed.double().reshape(len(observed), -1), observed.shape
         relative = time.double() - time[:, :1].double()
-        keys = [(known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes()) for b in range(B)]
+        keys = [
+            (known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes()) for b in range(B)
+        ]
         covariances: dict[bytes, Tensor] = {}
         parts = []
         for key in dict.fromkeys(keys):

@@ -41,7 +41,12 @@ def pinball(quantile: Tensor, truth: Tensor, level: float) -> Tensor:
 
 
 def quantile_crps(
-    samples: Tensor, truth: Tensor, mask: Tensor | None = None, *, relative: bool = True, levels: Sequence[float] = LEVELS
+    samples: Tensor,
+    truth: Tensor,
+    mask: Tensor | None = None,
+    *,
+    relative: bool = True,
+    levels: Sequence[float] = LEVELS,
 ) -> Tensor:
     """Mean over the levels of sum_points pinball / sum_points |y|: one number for all items, smaller is better.
 

@@ -97,7 +97,7 @@ class Forecast:
         return pandas.DataFrame(body, columns=header)
 
     def plot(self, levels: Sequence[float] = (0.5, 0.9), paths: int = 5) -> Any:
-        """A matplotlib figure: each target with a fan of central intervals and a few samples; needs the extra `plot`."""
+        """A matplotlib figure: each target with a fan of central intervals and a few samples; extra `plot`."""
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

@@ -46,8 +46,8 @@ class SeriesModel:
         length: L of the window.
         horizon: rows forecast at its end; 0 where gaps are filled.
         steps: of training that were run.
-        held_out: on held-out windows: "score", -log density of a number under the law; where a network was trained, the mean
-            loss of the "law" alone (1 where it fits) and of the "network".
+        held_out: on held-out windows: "score", -log density of a number under the law; where a network was trained,
+            the mean loss of the "law" alone (1 where it fits) and of the "network".
     """
 
     denoiser: Kriged
@@ -203,7 +203,9 @@ class _Judge:
     def __call__(self, loss: nn.Module) -> float:
         was = loss.training
         loss.eval()
-        values = [loss(self.x0, self.cond, Seeds.keyed(self.seed, ((k, name) for name in self.noise))) for k in range(2)]
+        values = [
+            loss(self.x0, self.cond, Seeds.keyed(self.seed, ((k, name) for name in self.noise))) for k in range(2)
+        ]
         loss.train(was)
         return float(torch.stack(values).mean())
 
@@ -220,7 +222,9 @@ def late(tried: Sequence[Series], length: int, count: int = TRIED) -> list[Serie
     if not places:
         raise ValueError(f"no held-out series has {length} rows: take shorter windows.")
     step = max(1.0, len(places) / count)
-    return [one.cut(start, start + length) for one, start in (places[int(i * step)] for i in range(int(len(places) / step)))]
+    return [
+        one.cut(start, start + length) for one, start in (places[int(i * step)] for i in range(int(len(places) / step)))
+    ]
 
 
 def _choose_law(
@@ -284,16 +288,19 @@ def _train(
     if steps is None:
         steps = _affordable(copy.deepcopy(loss), windows, minutes, seed, rate, batch)
     optimizer, ema = torch.optim.AdamW(loss.parameters(), lr=rate, weight_decay=1e-4), Ema(loss, 0.99)
-    schedule, best = warmup_decay(steps, warmup=min(100, steps // 10)), (math.inf, None)
+    schedule = warmup_decay(steps, warmup=min(100, steps // 10))
+    best: tuple[float, KrigedLoss | None] = (math.inf, None)
     every = max(1, steps // 10)
     for step in fit(loss, windows, optimizer, steps=steps, batch=batch, seed=seed, ema=ema, schedule=schedule):
         if step.index % every == 0 or step.index == steps:
-            score = judge(ema.average)
+            average = ema.average
+            assert isinstance(average, KrigedLoss)
+            score = judge(average)
             if score < best[0]:
-                best = (score, copy.deepcopy(ema.average) if score < before else None)
+                best = (score, copy.deepcopy(average) if score < before else None)
         if progress:
             progress(step.index, steps)
-    return steps, best  # type: ignore[return-value]
+    return steps, best
 
 
 def _affordable(loss: KrigedLoss, windows: Windows, minutes: float, seed: int, rate: float, batch: int) -> int:

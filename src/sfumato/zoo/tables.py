@@ -52,9 +52,7 @@ def forecast(
     if horizon < 1:
         raise ValueError(f"a horizon is at least 1 row, got {horizon}.")
     columns = {"time": time, "targets": targets, "known": known, "static": static}
-    chosen = choose(
-        as_table(table), **columns, zone=zone, style=style, step=step, season=season, horizon=horizon
-    )  # type: ignore[arg-type]
+    chosen = choose(as_table(table), **columns, zone=zone, style=style, step=step, season=season, horizon=horizon)  # type: ignore[arg-type]
     return predict(chosen, samples=samples, minutes=minutes, steps=steps, seed=seed, progress=progress)
 
 
@@ -141,7 +139,7 @@ def _ahead(model: SeriesModel, series: Series, samples: int, seed: int, item: in
 
 
 def _through(model: SeriesModel, series: Series, samples: int, seed: int, item: int) -> Tensor:
-    """The samples of a series with gaps: windows that overlap by half, each number from the one it is most inside of."""
+    """The samples of a series with gaps: windows that overlap by half, each number from the one it is deepest in."""
     length, rows = min(model.length, len(series)), len(series)
     starts = sorted({*range(0, rows - length + 1, max(1, length // 2)), rows - length})
     place = torch.arange(rows)
