@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.data.files import beside, present
 from sfumato.data.stamps import Stamps, numbered, parse
 
 PARQUET = (".parquet", ".pq")
@@ -136,8 +137,6 @@ class Columns(Table):
         return Columns(made, self.label)
 
     def write(self, path: Path) -> None:
-        from sfumato.data.files import beside
-
         lines = [",".join(self.names), *(",".join(map(_cell, row)) for row in zip(*self.columns.values(), strict=True))]
         with beside(path) as part:
             part.write_text("\n".join(lines) + "\n", "utf-8")
@@ -169,13 +168,7 @@ def read_table(path: str | Path, **options: Any) -> Table:
         FileNotFoundError, IsADirectoryError: if there is no such file.
         ValueError: if it is empty or damaged.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name one file.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes).")
+    path = present(Path(path))
     if path.suffix.lower() in PARQUET:
         from sfumato.data.parquet import read_parquet
 

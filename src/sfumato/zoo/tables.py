@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,65 +20,41 @@ def forecast(
     table: Any,
     horizon: int,
     *,
-    time: str = "",
-    targets: Sequence[str] = (),
-    known: Sequence[str] = (),
-    static: Sequence[str] = (),
-    zone: str = "",
-    style: str = "",
-    step: str = "",
-    season: int = 0,
     samples: int = 200,
     minutes: float = 1.0,
     steps: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    **columns: Any,
 ) -> Forecast:
     """The next rows of a table, as samples of how they may go on.
 
     Args:
         table: a path (CSV, Parquet), a DataFrame, a mapping of name to values, or an array (rows, channels).
         horizon: how many rows.
-        time, targets, known, static, zone, style, step, season: which columns are what (`data.series.choose`).
         samples: how many.
         minutes: how long a network may train on top of the closed-form law; 0 for the law alone.
         steps: of training, in the place of `minutes`: the same forecast every time.
         progress: called with the steps of training done and in all.
+        columns: which column is what, of `data.series.choose`: time, targets, known, static, zone, style, step, season.
 
     Raises:
         ValueError: for a table that cannot be modelled, with what is wrong and where.
     """
     if horizon < 1:
         raise ValueError(f"a horizon is at least 1 row, got {horizon}.")
-    columns = {"time": time, "targets": targets, "known": known, "static": static}
-    chosen = choose(as_table(table), **columns, zone=zone, style=style, step=step, season=season, horizon=horizon)  # type: ignore[arg-type]
+    chosen = choose(as_table(table), horizon=horizon, **columns)
     return predict(chosen, samples=samples, minutes=minutes, steps=steps, seed=seed, progress=progress)
 
 
-def impute(
-    table: Any,
-    *,
-    time: str = "",
-    targets: Sequence[str] = (),
-    known: Sequence[str] = (),
-    static: Sequence[str] = (),
-    zone: str = "",
-    style: str = "",
-    step: str = "",
-    season: int = 0,
-    samples: int = 100,
-    minutes: float = 1.0,
-    steps: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Forecast:
+def impute(table: Any, *, samples: int = 100, minutes: float = 1.0, **options: Any) -> Forecast:
     """The table's missing numbers, as samples of what they may have been; `.filled()` is the table with the median.
 
     Arguments as in `forecast`.
     """
-    columns = {"time": time, "targets": targets, "known": known, "static": static}
-    chosen = choose(as_table(table), **columns, zone=zone, style=style, step=step, season=season)  # type: ignore[arg-type]
-    return predict(chosen, samples=samples, minutes=minutes, steps=steps, seed=seed, progress=progress)
+    plan = {name: options.pop(name) for name in ("steps", "seed", "progress") if name in options}
+    chosen = choose(as_table(table), **options)
+    return predict(chosen, samples=samples, minutes=minutes, **{"steps": None, "seed": 0, **plan})
 
 
 def predict(
