@@ -18,6 +18,7 @@ from sfumato.processes import (
     SigmoidBeta,
     SubVP,
     Table,
+    Trigonometric,
 )
 from sfumato.samplers import Sampler, trajectory
 from sfumato.worlds import GaussianWorld, MixtureWorld
@@ -40,6 +41,7 @@ PROCESSES: dict[str, Gaussian] = {
     "EDM": EDM(),
     "Rectified": Rectified(),
     "SubVP": SubVP(),
+    "Trigonometric": Trigonometric(),
     "Table.linear": Table.linear(),
     "Table.cosine": Table.cosine(100),
     "Table.zero_terminal": Table.scaled_linear(50).zero_terminal(),

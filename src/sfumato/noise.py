@@ -49,6 +49,10 @@ class Noise:
         """A random order of 0 .. n-1, int64 on the CPU."""
         return torch.randperm(n, generator=self.generator, device=self.generator.device).cpu()
 
+    def at(self, key: object) -> Noise:
+        """The stream of a key: a function of the seed and the key alone, not of how far this stream has moved."""
+        return Noise(_hash(self.seed, key), device=self.generator.device)
+
     def _draw(self, like: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         g = self.generator
         x = draw(like.shape, generator=g, dtype=like.dtype, device=g.device)
@@ -84,6 +88,10 @@ class Seeds(Noise):
     def permutation(self, n: int) -> Tensor:
         """One order per sample: (B, n)."""
         return torch.stack([stream.permutation(n) for stream in self.streams])
+
+    def at(self, key: object) -> Seeds:
+        """The streams of a key, one per sample: a function of each seed and the key alone."""
+        return Seeds(_hash(stream.seed, key) for stream in self.streams)
 
     def _draw(self, like: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         self._check(like)

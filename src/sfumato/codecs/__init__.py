@@ -1,5 +1,14 @@
 """Codecs: data space <-> model space."""
 
+from sfumato.codecs.alphabet import Alphabet
 from sfumato.codecs.base import Affine, Codec
+from sfumato.codecs.logit import Logit
+from sfumato.codecs.quantized import Quantized
 
-__all__ = ["Affine", "Codec"]
+__all__ = [
+    "Affine",
+    "Alphabet",
+    "Codec",
+    "Logit",
+    "Quantized",
+]

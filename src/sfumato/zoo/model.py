@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.codecs import Affine, Codec
+from sfumato.codecs import Codec
 from sfumato.denoisers import Counted, Denoiser, Windowed
 from sfumato.guides import CFG
 from sfumato.guides.cfg import nothing
@@ -70,12 +69,10 @@ class Model:
         """
         if "recipe" not in self.config:
             raise ValueError('only a model of a recipe can be saved: its config needs "recipe" and "fields".')
-        if not isinstance(self.codec, Affine):
-            raise ValueError(f"a config holds an Affine codec, got {type(self.codec).__name__}.")
+        codec = files.codec_config(self.codec)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        codec = {"kind": "affine", **dataclasses.asdict(self.codec)}
         files.write(Path(folder), {**self.config, "codec": codec}, weights)
 
     def sample(
@@ -97,7 +94,7 @@ class Model:
         Args:
             cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
             steps: network calls, of the grid `defaults.times`.
-            sampler: `defaults.sampler()` if not given.
+            sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
             scale: of classifier-free guidance, 1: none; needs a condition.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
@@ -108,8 +105,8 @@ class Model:
             ValueError: for a condition that the model does not know, or a size that does not fit its event.
         """
         shape, process = self._shape(size), self.denoiser.process
-        assert isinstance(process, Gaussian)
-        times, sampler = defaults.times(process, steps), sampler or defaults.sampler()
+        own = defaults.own(self.denoiser) if sampler is None else None
+        sampler, times = own or (sampler or defaults.sampler(process), defaults.times(process, steps))
         condition, latent = self._condition(cond, n), tuple(self.codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
@@ -127,7 +124,8 @@ class Model:
                 pass
             with torch.no_grad():
                 # Where sigma(0) > 0 the last small noise goes with one more call.
-                x0 = bound(last.x, last.time).mean if process.sigma(0.0) > 0.0 else last.x
+                noisy = isinstance(process, Gaussian) and process.sigma(0.0) > 0.0
+                x0 = bound(last.x, last.time).mean if noisy else last.x
                 parts.append(self.codec.decode(x0))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
 
@@ -161,6 +159,10 @@ class Model:
             raise ValueError(f"samples is at least 1, got {samples}.")
         if solver is not None and steps is not None:
             raise ValueError("steps is a setting of the solver that you gave: set it there.")
+        if not isinstance(self.denoiser.process, Gaussian):
+            raise ValueError(
+                "restoration needs a model of real numbers: this one makes categories, and can be sampled."
+            )
         self._fits(m.event)
         z, items = m.to_model(self.codec), len(m)
         reason = ""
