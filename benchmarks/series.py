@@ -259,7 +259,7 @@ def run(name: str, problem: Problem, minutes: float, steps: int | None) -> dict[
         began = time.perf_counter()
         law = learn(train, horizon=horizon, lengths=lengths, steps=0)
         middle = time.perf_counter()
-        whole = learn(train, horizon=horizon, lengths=lengths, minutes=minutes, steps=steps)
+        whole = law if steps == 0 else learn(train, horizon=horizon, lengths=lengths, minutes=minutes, steps=steps)
         done[kind] = {
             "window": law.length,
             "steps": whole.steps,
@@ -267,7 +267,9 @@ def run(name: str, problem: Problem, minutes: float, steps: int | None) -> dict[
             "seconds to learn": [round(middle - began, 1), round(time.perf_counter() - middle, 1)],
         }
         print(name, kind, done[kind], flush=True)
-        ours_ = {"sfumato": ours(whole, problem, test_scales), "sfumato, law alone": ours(law, problem, test_scales)}
+        ours_ = {"sfumato": ours(whole, problem, test_scales)}
+        if steps != 0:
+            ours_["sfumato, law alone"] = ours(law, problem, test_scales)
         if horizon:
             methods = {**ours_, **{k: plain(v) for k, v in FORECASTS.items()}}
             done["tasks"]["forecast"] = evaluate(forecast_windows(problem), problem, methods, horizon)
@@ -298,7 +300,8 @@ def main() -> None:
         found = {
             "set": name,
             "samples": SAMPLES,
-            "minutes": args.minutes,
+            "minutes": args.minutes if args.steps is None else None,
+            "steps": args.steps,
             "horizon": problem.horizon,
             "length": problem.length,
             **run(name, problem, args.minutes, args.steps),
