@@ -242,13 +242,15 @@ def test_the_loss_is_one_where_the_law_is_right_and_counts_what_is_hidden():
     def hide(known, noise):
         return known & (torch.arange(L) % 2 == 0)
 
-    alone = KrigedLoss(Kriged(None, law(), PROCESS, lambda t: t), hide)
+    alone = KrigedLoss(Kriged(None, law(), PROCESS, lambda t: t), hide, noisy=-5.0, clean=8.0)
     values = alone(torch.where(valid.bool(), x0, 1e3), cond, Seeds(range(B)))
     wanted = int((valid.bool() & (torch.arange(L) % 2 == 1)).sum())
     assert float(values.mean()) == pytest.approx(1.0, abs=5 * math.sqrt(4.0 / wanted))
-    off = KrigedLoss(Kriged(Shown(2.0), law(), PROCESS, lambda t: t), hide)
+    off = KrigedLoss(Kriged(Shown(2.0), law(), PROCESS, lambda t: t), hide, noisy=-5.0, clean=8.0)
     assert float(off(x0, cond, Seeds(range(B))).detach().mean()) == pytest.approx(5.0, abs=0.4)  # 1 + 2^2
-    everything = KrigedLoss(Kriged(None, law(), PROCESS, lambda t: t), lambda known, noise: known)
+    everything = KrigedLoss(
+        Kriged(None, law(), PROCESS, lambda t: t), lambda known, noise: known, noisy=-5.0, clean=8.0
+    )
     assert (everything(x0, cond, Seeds(range(B))) == 0).all()
 
 

@@ -209,12 +209,12 @@ class KrigedLoss(nn.Module):
     Args:
         denoiser: the model.
         hide: what is known (B, C, L) and a stream, to what is given.
-        low: least time drawn; times are uniform on [low, 1].
+        noisy, clean: log SNR of the noisiest and the cleanest level; levels are uniform between them (ours).
     """
 
-    def __init__(self, denoiser: Kriged, hide: Callable[[Tensor, Any], Tensor], low: float = 1e-3) -> None:
+    def __init__(self, denoiser: Kriged, hide: Callable[[Tensor, Any], Tensor], *, noisy: float, clean: float) -> None:
         super().__init__()
-        self.denoiser, self.hide, self.low = denoiser, hide, low
+        self.denoiser, self.hide, self.noisy, self.clean = denoiser, hide, noisy, clean
 
     def forward(self, x0: Tensor, cond: Mapping[str, Tensor], noise: Any) -> Tensor:
         """The loss of each row, (B,); their mean is the loss of the batch."""
@@ -224,9 +224,10 @@ class KrigedLoss(nn.Module):
         wanted = valid & ~given
         known |= {"observed": torch.where(given, x0, 0.0), "mask": given.to(x0)}
         posterior = self.denoiser.posterior(known, wanted)
-        t = self.low + (1.0 - self.low) * noise.uniform(torch.empty(len(x0), dtype=torch.float64))
         process = self.denoiser.process
         assert isinstance(process, Gaussian)
+        u = noise.uniform(torch.empty(len(x0), dtype=torch.float64))
+        t = process.time_of(self.noisy + (self.clean - self.noisy) * u)
         z0 = posterior.encode(x0)
         zt = process.marginal(z0, t).sample(noise)
         estimate = self.denoiser.at(zt, t, known, posterior)

@@ -33,6 +33,7 @@ TAPERS = (math.inf, 0.3, 0.1)  # over the length of the window
 TRIED = 48  # windows that choices are made on
 NUMBERS = 800  # in a window, at most: the law costs their cube
 LEVELS = 50
+NOISY, CLEAN = -5.0, 8.0  # log SNR between which the network learns
 Progress = Callable[[int, int], None]
 Hide = Callable[[Tensor, Noise], Tensor]
 
@@ -136,10 +137,10 @@ def learn(
         patch=max(1, length // 32),
     )
     denoiser = Kriged(recipe.net(), law, process, _clock)
-    loss = KrigedLoss(denoiser, hide)
+    loss = KrigedLoss(denoiser, hide, noisy=NOISY, clean=CLEAN)
     windows = Windows(train, length)
     judge = _Judge(tried, length, hide, seed)
-    before = judge(KrigedLoss(Kriged(None, law, process, _clock), hide))
+    before = judge(KrigedLoss(Kriged(None, law, process, _clock), hide, noisy=NOISY, clean=CLEAN))
     done, best = _train(loss, windows, judge, before, minutes, steps, seed, rate, batch, progress)
     found = {"score": score, "law": before, "network": best[0]}
     if best[1] is None:
@@ -316,4 +317,5 @@ def _affordable(loss: KrigedLoss, windows: Windows, minutes: float, seed: int, r
 
 
 def _clock(t: Time) -> Time:
-    return t * LEVELS - 1.0
+    """What the network is told of t: 0 at `CLEAN`, LEVELS - 1 at `NOISY`, even in log SNR."""
+    return (CLEAN - LinearBeta().log_snr(t)) * ((LEVELS - 1) / (CLEAN - NOISY))
