@@ -53,7 +53,7 @@ def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.allclose(page["log_p"], exact, atol=0.05)
 
 
-@pytest.mark.parametrize("page", ["docs/index.md", "docs/formalism.md"])
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/formalism.md", "docs/series.md"])
 def test_pages(page: str) -> None:
     names = run_blocks(page)
     if page == "docs/index.md":
@@ -149,6 +149,16 @@ def test_gallery_editing(script: Any) -> None:
     assert near < free < far  # the later the start, the less of the sketch is left
     assert max(names["held"].values()) < 0.02  # what a clipped picture may lose of its coarse content
     assert names["gain"] > 0.3
+
+
+def test_gallery_tables(script: Any) -> None:
+    names = script("07_tables.py")
+    assert int(names["found"].known.sum()) == 420 - 47
+    assert names["scores"]["sfumato"] < 0.7 * names["scores"]["a year ago"]
+    assert names["text"].splitlines()[1] == "19580329,316.1"
+    filled, kept = names["text"].splitlines(), names["table"].text().splitlines()
+    assert all(new == old or old.endswith(",") for new, old in zip(filled, kept, strict=True))
+    assert not any(line.endswith(",") for line in filled)
 
 
 def test_gallery_is_tested() -> None:

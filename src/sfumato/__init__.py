@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sfumato.samplers import sample, trajectory
     from sfumato.worlds import GaussianWorld, MixtureWorld, TableWorld
     from sfumato.zoo import Model, load
+    from sfumato.zoo.tables import forecast, impute
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,8 @@ _NAMES = {
     "Noise": "sfumato.noise",
     "Seeds": "sfumato.noise",
     "TableWorld": "sfumato.worlds",
+    "forecast": "sfumato.zoo.tables",
+    "impute": "sfumato.zoo.tables",
     "load": "sfumato.zoo",
     "sample": "sfumato.samplers",
     "trajectory": "sfumato.samplers",
@@ -81,8 +84,10 @@ __all__ = [
     "codecs",
     "data",
     "denoisers",
+    "forecast",
     "grids",
     "guides",
+    "impute",
     "likelihood",
     "load",
     "metrics",

@@ -1,7 +1,8 @@
 """Data with known answers: the exact denoiser, score, density, posterior, flow.
 
 `MixtureWorld` is sum_k w_k N(m_k, C_k); `GaussianWorld` is the case of one component and adds the flow in closed form;
-`TableWorld` is any law over a few categories. Every sampler, solver, objective and likelihood of the library is tested
+`autoregressive` is the normal law of a window of a linear time series; `TableWorld` is any law over a few categories.
+Every sampler, solver, objective and likelihood of the library is tested
 against them, and they are public: a method that fails on a Gaussian is wrong.
 
 With C_k = U diag(c) U^T, S_k = alpha^2 C_k + sigma^2 I and r_k the responsibilities of x_t:
@@ -225,6 +226,42 @@ class GaussianWorld(MixtureWorld):
         moved = (alpha_s * world.means + torch.einsum("kij,bkj->bki", world._U, z))[:, 0]
         scale = _scale(process, xt)
         return (moved if scale is None else moved * scale).reshape(xt.shape) + process.shift(s, xt)
+
+
+def autoregressive(coefficients: Sequence[Tensor], noise: Tensor, length: int) -> GaussianWorld:
+    """The law of a stationary window x_1 .. x_L of a vector autoregression, an event (C, L) with mean 0.
+
+        x_t = sum_k A_k x_{t-k} + w_t,  w_t ~ N(0, Q);   Cov[x_{t+h}, x_t] = (F^h P)_00,  P = F P F^T + Q_F,
+
+    F the companion matrix and P the covariance of p steps at once, summed by doubling. Its posteriors under a `Mask`
+    are the exact forecasts and imputations.
+
+    Args:
+        coefficients: A_1 .. A_p, each (C, C).
+        noise: Q, (C, C).
+        length: L.
+
+    Raises:
+        ValueError: where the process is not stationary: an eigenvalue of F reaches the unit circle.
+    """
+    p, C = len(coefficients), noise.shape[0]
+    F = torch.zeros(p * C, p * C, dtype=noise.dtype)
+    F[:C] = torch.cat(list(coefficients), 1)
+    F[C:, :-C] = torch.eye((p - 1) * C, dtype=noise.dtype)
+    radius = float(torch.linalg.eigvals(F).abs().max())
+    if radius >= 1.0 - 1e-9:
+        raise ValueError(f"a stationary autoregression has all eigenvalues below 1 in size, got one of {radius:.6g}.")
+    P, power = torch.zeros_like(F), F
+    P[:C, :C] = noise
+    for _ in range(40):  # after k rounds the sum holds 2^k terms F^j Q_F F^jT
+        P, power = P + power @ P @ power.T, power @ power
+    cov, lagged = noise.new_zeros(C, length, C, length), P
+    for h in range(length):
+        for t in range(length - h):
+            cov[:, t + h, :, t] = lagged[:C, :C]
+            cov[:, t, :, t + h] = lagged[:C, :C].T
+        lagged = F @ lagged
+    return GaussianWorld(noise.new_zeros(C, length), cov.reshape(C * length, C * length))
 
 
 class WorldDenoiser(Denoiser):

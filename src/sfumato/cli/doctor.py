@@ -16,6 +16,7 @@ EXTRAS = {
     "diffusers": ("diffusers", "transformers"),
     "audio": ("soundfile", "pystoi"),
     "plot": ("matplotlib",),
+    "tables": ("pandas", "pyarrow"),
     "medical": ("nibabel", "pydicom", "scipy"),
     "video": ("imageio", "av"),
     "baselines": ("skimage", "scipy"),

@@ -19,12 +19,9 @@ def read(path: Path) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or empty, or holds what is no number.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name one file.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes).")
+    from sfumato.data.files import present
+
+    present(path)
     if path.suffix.lower() in ARRAYS:
         return _array(path)
     from sfumato.data import images

@@ -8,6 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def present(path: Path) -> Path:
+    """The path, if a file with anything in it is there.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError, ValueError: if not.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name one file.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes).")
+    return path
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed.

@@ -7,10 +7,14 @@ from sfumato.metrics.attacks import Gradient, classifier_gradient, linf_attack, 
 from sfumato.metrics.auroc import auroc
 from sfumato.metrics.coverage import central_interval, coverage
 from sfumato.metrics.crps import crps
+from sfumato.metrics.energy import energy_score
 from sfumato.metrics.frechet import frechet, frechet_normal
 from sfumato.metrics.gmsd import gmsd
+from sfumato.metrics.mae import mae, mase
 from sfumato.metrics.mse import mse
+from sfumato.metrics.pit import pit
 from sfumato.metrics.psnr import psnr
+from sfumato.metrics.quantiles import crps_sum, quantile_crps, quantiles
 from sfumato.metrics.sliced import sliced_wasserstein
 from sfumato.metrics.ssim import ssim
 
@@ -21,12 +25,19 @@ __all__ = [
     "classifier_gradient",
     "coverage",
     "crps",
+    "crps_sum",
+    "energy_score",
     "frechet",
     "frechet_normal",
     "gmsd",
     "linf_attack",
+    "mae",
+    "mase",
     "mse",
+    "pit",
     "psnr",
+    "quantile_crps",
+    "quantiles",
     "sliced_wasserstein",
     "ssim",
     "through",

@@ -16,6 +16,7 @@ from sfumato.samplers.heun import Heun
 from sfumato.samplers.langevin import Langevin, SNRLangevin
 from sfumato.samplers.ode import Solved, integrate, sample_ode
 from sfumato.samplers.overwrite import Held, Overwrite
+from sfumato.samplers.paths import paths
 from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
 from sfumato.samplers.unipc import UniPC
 
@@ -50,6 +51,7 @@ __all__ = [
     "UniPC",
     "blank",
     "integrate",
+    "paths",
     "sample",
     "sample_ode",
     "simulate",

@@ -1,6 +1,6 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
-from sfumato.training import checkpoints, couplings
+from sfumato.training import checkpoints, couplings, masking
 from sfumato.training.consistency import ConsistencyTraining
 from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
@@ -84,6 +84,7 @@ __all__ = [
     "fit",
     "inverse_sqrt",
     "items",
+    "masking",
     "min_snr",
     "mixing",
     "normal",
