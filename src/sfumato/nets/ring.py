@@ -14,8 +14,10 @@ from sfumato.nets.steps import StepEmbedding
 class Ring(nn.Module):
     """net(u, step, cond) on vectors (B, C), with cond["state"] (B, state) what the past says of them.
 
-    Convolutions run over neighbouring series, whose order therefore matters, and wrap around at the ends. The state
-    becomes a second signal of C numbers. As in the public code, each block has a leaky ReLU after its last layer.
+    Convolutions run over neighbouring series, whose order therefore matters, and wrap around at the ends: those of the
+    blocks around C + 4 places, the series and the two more at each end that the head takes away, so that there is a
+    seam. The state becomes a second signal of C numbers. As in the public code, each block has a leaky ReLU after its
+    last layer.
 
     Source: Rasul et al. 2021 (2101.12072) figure 2 and public code.
     """

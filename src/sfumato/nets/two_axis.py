@@ -93,11 +93,11 @@ class TwoAxis(nn.Module):
         K = 1 if self.joint else u.shape[1]
         time = cond.get("time", torch.arange(L, device=u.device)[None]).to(u)
         parts = [sinusoids(time[:, :: self.patch], 128)[:, None]]
-        if mask is not None:
-            parts.append(self._fold(mask))
         if self.series is not None:
             ids = cond.get("series", torch.arange(K, device=u.device)[None])
             parts.append(self.series(ids)[:, :, None])
+        if mask is not None:
+            parts.append(self._fold(mask))
         if self.covariates:
             known = _entry(cond, "covariates", (self.covariates, L)).to(u)
             cut = pad(known, (0, -L % self.patch)).unflatten(-1, (-1, self.patch))
