@@ -413,7 +413,7 @@ def test_forecasts_of_an_autoregression_are_its_powers() -> None:
 
 
 def test_an_autoregression_that_grows_has_no_window() -> None:
-    with pytest.raises(ValueError, match="below 1 in size, got one of 1.01"):
+    with pytest.raises(ValueError, match=r"below 1 in size, got one of 1\.01"):
         autoregressive([torch.tensor([[1.01]], dtype=torch.float64)], torch.tensor([[1.0]], dtype=torch.float64), 3)
     near = autoregressive(
         [torch.tensor([[0.9999]], dtype=torch.float64)], torch.tensor([[1.0]], dtype=torch.float64), 1

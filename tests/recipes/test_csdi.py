@@ -79,12 +79,13 @@ def test_a_prior_of_windows_imputes_forecasts_refines_and_downscales_exactly(kin
     operator, sigma = KINDS[kind]
     m = Measurement.simulate(operator, WINDOW.sample(1, Noise(5)), sigma=sigma, noise=Noise(6))
     truth = WINDOW.posterior(m)
-    solver = sf.solvers.MMPS(steps=40, iterations=8)
-    x = solver(WINDOW.denoiser(process), m.repeat(1500), Noise(0)).flatten(1)
+    solver = sf.solvers.MMPS(sampler=Arc(), iterations=8)
+    *_, end = solver.trajectory(WINDOW.denoiser(process), m.repeat(2500), Noise(0), times=sf.grids.default(process, 25))
+    x = end.x.flatten(1)
     deviation = truth.cov.diagonal().clamp(min=1e-12).sqrt()
     z = (x.mean(0) - truth.mean.flatten()) / deviation
     alive = deviation > 1e-3
-    assert z[alive].abs().max() < 4.5 / 1500**0.5 + 0.03
+    assert z[alive].abs().max() < 4.5 / 2500**0.5 + 0.03
     torch.testing.assert_close(x.T.cov(), truth.cov, atol=0.1 * float(deviation.max()) ** 2, rtol=0)
     # CRPS of a normal law at its own draws: s / sqrt(pi)
     draws = truth.sample(2000, Noise(8)).flatten(1)

@@ -119,7 +119,7 @@ def test_loss_by_hand() -> None:
     assert torch.equal(seen.cond["mask"], torch.tensor([[[1.0, 1, 0, 0]], [[1.0, 0, 0, 0]]]))
     assert torch.equal(seen.cond["observed"], torch.tensor([[[1.0, 2, 0, 0]], [[5.0, 0, 0, 0]]]))
     assert torch.equal(seen.cond["more"], X0) and "valid" not in seen.cond
-    # Row 0: entry 3 hidden, x_t = 2.5, D = 1.25 + 0.75; row 1: entries 2, 3, x_t = 4 and 4.5, D = 2 + 1.25, 2.25 + 1.25.
+    # Row 0: entry 3, x_t = 2.5, D = 1.25 + 0.75; row 1: entries 2 and 3, x_t = 4 and 4.5, D = 2 + 1.25, 2.25 + 1.25.
     torch.testing.assert_close(loss, 4 * 2 * torch.tensor([(4 - 2.0) ** 2, (7 - 3.25) ** 2 + (8 - 3.5) ** 2]) / 3)
 
 
