@@ -1,4 +1,4 @@
-"""What a user would otherwise pick: classical restoration, to compare with. Needs the extra `baselines`.
+"""What a user would otherwise pick, to compare with: classical restoration (extra `baselines`), naive forecasts.
 
 Pictures and measurements are in data space, (B, C, H, W) in [0, 1]; every function returns the picture, clipped to
 [0, 1]. Each method's one constant was tuned for PSNR on training photographs, never on photo12, by
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.noise import Noise
 from sfumato.operators import Identity, Linear, Measurement
 
 TV_DENOISE = 0.7  # weight of total variation over sigma, for y = x_0 + n
@@ -130,6 +131,62 @@ def _linear(operator: object) -> Linear:
     if not isinstance(operator, Linear):
         raise TypeError(f"this baseline needs a Linear operator, got {type(operator).__name__}.")
     return operator
+
+
+# Series, (C, L), NaN where missing
+
+
+def seasonal_naive(past: Tensor, horizon: int, season: int, samples: int, noise: Noise) -> Tensor:
+    """What was one season ago, plus errors that this would have made in the past, drawn with equal probability.
+
+    The k-th season ahead takes k such errors. A missing number is looked for further seasons back.
+
+    Args:
+        past: (C, L).
+        season: steps; 1 repeats the last value.
+        samples: S.
+
+    Returns:
+        (S, C, horizon).
+
+    Source: Hyndman and Athanasopoulos 2021, Forecasting: principles and practice, sections 5.2 and 5.5 (bootstrap).
+    """
+    C, L = past.shape
+    if not 0 < season < L:
+        raise ValueError(f"a season is at least 1 step and less than the past of {L}, got {season}.")
+    last = past[:, -season:].clone()
+    for k in range(2, L // season + 1):
+        last = torch.where(last.isnan(), past[:, L - k * season : L - (k - 1) * season], last)
+    last = torch.where(last.isnan(), past.nanmean(1, keepdim=True), last)
+    out = torch.empty(samples, C, horizon, dtype=past.dtype)
+    for c in range(C):
+        errors = past[c, season:] - past[c, :-season]
+        errors = errors[~errors.isnan()]
+        drawn = errors[noise.choice(torch.ones(samples, horizon, len(errors)))]
+        for h in range(horizon):
+            before = last[c, h] if h < season else out[:, c, h - season]
+            out[:, c, h] = before + drawn[:, h]
+    return out
+
+
+def interpolate(values: Tensor, *, spline: bool = False) -> Tensor:
+    """The missing numbers of each series by a line, or a natural cubic spline (scipy), through its neighbours, (C, L).
+
+    Beyond the first and the last known number these are repeated; a series with none is 0.
+    """
+    filled, place = values.clone(), np.arange(values.shape[1])
+    for row in filled:
+        known = ~row.isnan().numpy()
+        if not known.any():
+            row[:] = 0.0
+            continue
+        x, y = place[known], row[known].numpy()
+        line = np.interp(place, x, y)
+        if spline and len(x) > 2:
+            cubic = importlib.import_module("scipy.interpolate").CubicSpline(x, y, bc_type="natural")(place)
+            line = np.where((place >= x[0]) & (place <= x[-1]), cubic, line)
+        row[:] = torch.from_numpy(line)
+    return filled
 
 
 def _skimage(part: str) -> Any:

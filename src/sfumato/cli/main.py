@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-NAMES = ("demo", "restore", "sample", "train", "run", "list", "show", "cite", "doctor")
+NAMES = ("demo", "restore", "forecast", "impute", "sample", "train", "run", "list", "show", "cite", "doctor")
 CLICK: type[Exception] = typer.BadParameter.__mro__[2]  # type: ignore[assignment]  # ClickException, wherever it lives
 
 # What went wrong to exit code: 0 ok, 1 failure, 2 usage (typer's own), 3 bad input, 4 missing extra, 130 interrupted.

@@ -50,6 +50,31 @@ def _earlier(out: Path) -> list[str]:
     return [name for name in names if Path(name).name == name]
 
 
+def place(manifest: Path) -> Path:
+    """Where the run of a manifest wrote: its folder, or NAME.csv beside it for a NAME.csv.manifest.json."""
+    manifest = manifest.absolute()
+    name = manifest.name.removesuffix(f".{MANIFEST}")
+    return manifest.parent if name == manifest.name else manifest.parent / name
+
+
+@contextmanager
+def writing_beside(out: Path) -> Iterator[Path]:
+    """As `writing`, for a run whose main output is the one file `out`: what else it writes is named after it.
+
+    In the folder that is yielded, a file of the name of `out` becomes `out`, any other X becomes OUT.X.
+    """
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder: name a file.")
+    part = out.parent / f".{out.name}.{os.getpid()}.part"
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for path in sorted(part.iterdir(), key=lambda path: path.name == MANIFEST):
+            os.replace(path, out if path.name == out.name else out.with_name(f"{out.name}.{path.name}"))
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """manifest.json: the settings, from which `sfumato run` repeats the command, what came of them, versions."""
     outputs = {path.name: digest(path) for path in sorted(folder.iterdir())}

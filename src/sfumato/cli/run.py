@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato.cli import restore, sample
+from sfumato.cli import forecast, impute, restore, sample
 from sfumato.cli.console import Console
 from sfumato.cli.options import Dry, Json, Quiet, Verbose
 
-COMMANDS: dict[str, Any] = {"restore": restore, "sample": sample}
+COMMANDS: dict[str, Any] = {"forecast": forecast, "impute": impute, "restore": restore, "sample": sample}
 
 
 def command(
@@ -24,8 +24,10 @@ def command(
     verbose: Verbose = False,
 ) -> None:
     """Repeat a run from its manifest: the same settings, seeds and inputs."""
+    from sfumato.cli import outputs
+
     module, settings = read(manifest)
-    module.run(settings, out or manifest.absolute().parent, Console(as_json=as_json, quiet=quiet), dry=dry)
+    module.run(settings, out or outputs.place(manifest), Console(as_json=as_json, quiet=quiet), dry=dry)
 
 
 def read(path: Path) -> tuple[Any, Any]:

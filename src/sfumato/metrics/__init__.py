@@ -5,9 +5,13 @@ Per item, (B,), unless they compare two sets.
 
 from sfumato.metrics.coverage import central_interval, coverage
 from sfumato.metrics.crps import crps
+from sfumato.metrics.energy import energy_score
 from sfumato.metrics.frechet import frechet, frechet_normal
+from sfumato.metrics.mae import mae, mase
 from sfumato.metrics.mse import mse
+from sfumato.metrics.pit import pit
 from sfumato.metrics.psnr import psnr
+from sfumato.metrics.quantiles import crps_sum, quantile_crps, quantiles
 from sfumato.metrics.sliced import sliced_wasserstein
 from sfumato.metrics.ssim import ssim
 
@@ -15,10 +19,17 @@ __all__ = [
     "central_interval",
     "coverage",
     "crps",
+    "crps_sum",
+    "energy_score",
     "frechet",
     "frechet_normal",
+    "mae",
+    "mase",
     "mse",
+    "pit",
     "psnr",
+    "quantile_crps",
+    "quantiles",
     "sliced_wasserstein",
     "ssim",
 ]

@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+from sfumato.metrics.masked import masked_mean
+
 
 def central_interval(samples: Tensor, level: float) -> tuple[Tensor, Tensor]:
     """(low, high), each (B, *event): where a further draw of the same law lies with probability `level`.
@@ -26,7 +28,7 @@ def central_interval(samples: Tensor, level: float) -> tuple[Tensor, Tensor]:
     return _order_statistic(ordered, tail), _order_statistic(ordered, 1.0 - tail)
 
 
-def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
+def coverage(samples: Tensor, truth: Tensor, mask: Tensor | None = None, *, level: float = 0.9) -> Tensor:
     """Share of each item's numbers that lie inside the samples' central interval, ends included, (B,).
 
     Calibrated samples give `level`, as far as their number allows (`central_interval`).
@@ -34,12 +36,13 @@ def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
     Args:
         samples: (S, B, *event).
         truth: (B, *event).
+        mask: (B, *event), 1 where a number counts; all without one.
         level: in (0, 1).
     """
     if samples.shape[1:] != truth.shape:
         raise ValueError(f"samples are (S, B, *event), got {tuple(samples.shape)} for a truth {tuple(truth.shape)}.")
     low, high = central_interval(samples, level)
-    return ((low <= truth) & (truth <= high)).flatten(1).double().mean(1)
+    return masked_mean(((low <= truth) & (truth <= high)).double(), mask)
 
 
 def _order_statistic(ordered: Tensor, q: float) -> Tensor:
