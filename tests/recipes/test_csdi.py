@@ -191,7 +191,7 @@ def trained(recipe: Recipe, world: GaussianWorld, steps: int, batch: int = 64) -
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["eps", "v", "flow"])
 def test_a_small_model_learns_to_forecast_an_autoregression(scheme: str) -> None:
-    world = autoregressive([A], Q, 16)
+    world = autoregressive([A], Q, 12)
     recipe = Recipe(
         channels=2,
         width=32,
@@ -204,18 +204,18 @@ def test_a_small_model_learns_to_forecast_an_autoregression(scheme: str) -> None
         strategy="forecast",
         horizon=4,
     )
-    denoiser = trained(recipe, world, 1200)
-    mask = (torch.arange(16) < 12).double().expand(2, 16)
-    x = world.sample(200, Noise(5))
+    denoiser = trained(recipe, world, 500)
+    mask = (torch.arange(12) < 8).double().expand(2, 12)
+    x = world.sample(100, Noise(5))
     cond = {"observed": (x * mask).float(), "mask": mask.expand_as(x).float()}
-    drawn = paths(denoiser, cond, 60, times=sf.grids.default(recipe.process(), 15), sampler=Arc(), batch=6000)[..., 12:]
-    m = [Measurement(Mask(mask), (x * mask)[i : i + 1], 0.0) for i in range(200)]
+    drawn = paths(denoiser, cond, 50, times=sf.grids.default(recipe.process(), 15), sampler=Arc(), batch=5000)[..., 8:]
+    m = [Measurement(Mask(mask), (x * mask)[i : i + 1], 0.0) for i in range(100)]
     law = world.posterior(m[0])
-    deviation = law.cov.diagonal().reshape(2, 16).sqrt()[:, 12:]
-    means = torch.stack([world.posterior(one).mean for one in m])[..., 12:]
+    deviation = law.cov.diagonal().reshape(2, 12).sqrt()[:, 8:]
+    means = torch.stack([world.posterior(one).mean for one in m])[..., 8:]
     assert ((drawn.mean(0) - means) / deviation).square().mean().sqrt() < 0.3
     assert abs(float((drawn.std(0) / deviation).mean()) - 1) < 0.12
     noise = Noise(9)
-    exact = torch.stack([means + deviation * noise.normal(means) for _ in range(60)])
-    scores = [float(sf.metrics.crps(p.float(), x[..., 12:].float(), fair=True).mean()) for p in (drawn, exact)]
+    exact = torch.stack([means + deviation * noise.normal(means) for _ in range(50)])
+    scores = [float(sf.metrics.crps(p.float(), x[..., 8:].float(), fair=True).mean()) for p in (drawn, exact)]
     assert scores[0] < 1.06 * scores[1]

@@ -252,16 +252,16 @@ def test_a_small_model_learns_to_forecast_an_autoregression() -> None:
     objective = recipe.objective(recipe.model())
     ema = Ema(objective, 0.99)
     optimizer = torch.optim.Adam(objective.parameters(), 5e-3)
-    for _ in fit(objective, Draws(), optimizer, steps=700, batch=32, ema=ema, schedule=warmup_decay(700, decay=0.6)):
+    for _ in fit(objective, Draws(), optimizer, steps=350, batch=32, ema=ema, schedule=warmup_decay(350, decay=0.6)):
         pass
     denoiser = ema.average.denoiser.eval()
     world = autoregressive([A], Q, 20)
-    x = world.sample(200, Noise(5))
+    x = world.sample(100, Noise(5))
     c = {key: value.float() for key, value in cond(x).items()}
-    drawn = paths(denoiser, c, 60, times=sf.grids.default(recipe.process(), 12), sampler=Arc(), batch=12000)[..., 16:]
+    drawn = paths(denoiser, c, 50, times=sf.grids.default(recipe.process(), 12), sampler=Arc(), batch=11000)[..., 16:]
     laws = [
         world.posterior(sf.Measurement(sf.operators.Mask(c["mask"][i]), c["observed"][i : i + 1].double(), 0.0))
-        for i in range(200)
+        for i in range(100)
     ]
     means, deviation = (
         torch.stack([law.mean for law in laws])[..., 16:],
@@ -269,6 +269,6 @@ def test_a_small_model_learns_to_forecast_an_autoregression() -> None:
     )
     assert abs(float((drawn.std(0) / deviation).mean()) - 1) < 0.15
     noise = Noise(9)
-    exact = torch.stack([means + deviation * noise.normal(means) for _ in range(60)])
+    exact = torch.stack([means + deviation * noise.normal(means) for _ in range(50)])
     scores = [float(sf.metrics.crps(p.float(), x[..., 16:].float(), fair=True).mean()) for p in (drawn, exact)]
     assert scores[0] < 1.1 * scores[1]
