@@ -132,8 +132,9 @@ def test_gallery_likelihood(script: Any) -> None:
 
 def test_gallery_is_tested() -> None:
     text = Path(__file__).read_text("utf-8")
-    for path in (ROOT / "gallery").glob("*.py"):
-        assert f'script("{path.name}")' in text
+    text += (ROOT / "tests" / "test_theory.py").read_text("utf-8")
+    for path in (ROOT / "gallery").rglob("*.py"):
+        assert f'"{path.relative_to(ROOT / "gallery")}"' in text
         assert path.read_text("utf-8").count("# %%") >= 3
 
 
@@ -141,15 +142,29 @@ def tool(name: str) -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
 
 
-@pytest.mark.skipif(not hasattr(recipes, "catalogue"), reason="the catalogue is not here yet")
-def test_table_of_methods_is_fresh() -> None:
-    text = (ROOT / "docs" / "methods.md").read_text("utf-8")
-    assert text == tool("methods_table")["table"](), "docs/methods.md is stale: run make docs"
-    keys = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (?:works|partly|not yet) \|$", text, re.MULTILINE)
+def test_pages_of_methods_are_fresh() -> None:
+    names = tool("methods_table")
+    assert not names["stale"](), "run make docs"
+    keys = re.findall(
+        r"^\| (?:\[`|`)([a-z0-9-]+)`.*\| (?:works|partly: [a-z, ]+|not yet) \|$", names["table"](), re.MULTILINE
+    )
     assert {entry.key for entry in recipes.catalogue()} <= set(keys)
+    for key, page in names["pages"]().items():
+        for link in re.findall(r"\]\((\.\./[^)]+)\)", page):
+            assert (ROOT / "docs" / "methods" / link).resolve().exists(), (key, link)
 
 
-@pytest.mark.skipif(not hasattr(recipes, "catalogue"), reason="the catalogue is not here yet")
+def test_a_trained_method_without_a_figure_works_only_partly() -> None:
+    row = tool("methods_table")["Row"]
+    figure = {"data": "digits", "figure": "1.2 bits/dim", "command": "x"}
+    assert row("k", "", "", "", "trained, sampler", "a.py", "b.py", {}).status == "partly: no figure"
+    assert row("k", "", "", "", "trained, sampler", "a.py", "b.py", figure).status == "works"
+    assert row("k", "", "", "", "sampler", "a.py", "", {}).status == "partly: no test"
+    assert row("k", "", "", "", "supervised", "a.py", "", {}).status == "partly: no test, no figure"
+    assert row("k", "", "", "", "zero-shot", "a.py", "b.py", {}).status == "works"
+    assert row("k", "", "", "", "zero-shot", "", "", {}).status == "not yet"
+
+
 def test_table_says_works_only_where_a_test_names_the_method() -> None:
     files = tool("methods_table")["_files"]
     named = {"tests/samplers/test_ddim.py": "", "tests/other.py": "DDIM() DDIM() 'ddim'"}

@@ -88,6 +88,14 @@ def test_describe_of_what_is_no_class_still_has_the_title(package: Path) -> None
     assert (said.title, said.text, said.fields, said.methods) == ("A function.", "", (), ())
 
 
+def test_describe_reads_the_example_of_a_file(package: Path) -> None:
+    (package / "own_example.py").write_text('EXAMPLE = "do this"\nclass Recipe: ...\n')
+    (package / "bound.py").write_text('EXAMPLE = "do that"\nRecipe = len\n')
+    assert recipes.describe("own-example").example == "do this"
+    assert recipes.describe("bound").example == "do that"
+    assert recipes.describe("two-words").example == ""
+
+
 def test_describe_of_a_class_without_fields(package: Path) -> None:
     (package / "bare.py").write_text('class Recipe:\n    """Doc."""\n    x: int = 3\n')
     said = recipes.describe("bare")

@@ -38,9 +38,7 @@ def command(
         console.data(f"{key}: {entry.title}\n{_paper(entry)}\n\nIt does not work here yet.")
         return
     said = recipes.describe(key)
-    folder = said.module.split(".")[1]
-    runs = folder not in NEEDS or NEEDS[folder] in said.methods
-    example = (EXAMPLES.get(folder, PYTHON) if runs else PYTHON).format(key=key)
+    example = example_of(said)
     paper = entry._asdict() if entry else {}
     fields = [field._asdict() for field in said.fields]
     console.emit("item", **{**paper, "key": key, "status": "works", "module": said.module, "text": said.text})
@@ -59,6 +57,13 @@ def command(
             )
         console.data("")
     console.data(f"Run it:\n  {example}")
+
+
+def example_of(said: recipes.Description) -> str:
+    """A command that runs the method: its own, or that of its folder."""
+    folder = said.module.split(".")[1]
+    runs = folder not in NEEDS or NEEDS[folder] in said.methods
+    return said.example or (EXAMPLES.get(folder, PYTHON) if runs else PYTHON).format(key=said.key)
 
 
 def one_of_all(key: str) -> str:

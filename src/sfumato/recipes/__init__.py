@@ -51,6 +51,7 @@ class Description(NamedTuple):
         text: the docstring of what `Recipe` binds: formula, arguments, limits, source.
         fields: those of the dataclass, inherited ones first.
         methods: public methods; those of a composition say its kind.
+        example: a command or call that runs it, where the file binds `EXAMPLE` to one; else "".
     """
 
     key: str
@@ -59,6 +60,7 @@ class Description(NamedTuple):
     text: str
     fields: tuple[Field, ...]
     methods: tuple[str, ...]
+    example: str = ""
 
 
 def names() -> dict[str, str]:
@@ -89,14 +91,15 @@ def describe(key: str) -> Description:
     tree = _tree(module)
     found = _definition(module, "Recipe")
     title = (ast.get_docstring(tree) or "").partition("\n")[0]
+    example = _constant(tree, "EXAMPLE")
     if found is None:
-        return Description(key, module, title, "", (), ())
+        return Description(key, module, title, "", (), (), example)
     where, node = found
     methods = tuple(
         part.name for part in node.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")
     )
     fields = tuple({field.name: field for field in _fields(where, node)}.values())
-    return Description(key, module, title, ast.get_docstring(node) or "", fields, methods)
+    return Description(key, module, title, ast.get_docstring(node) or "", fields, methods, example)
 
 
 @functools.cache
@@ -153,6 +156,14 @@ def _planned(key: str) -> bool:
 @functools.cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(_path(module).read_text("utf-8"))
+
+
+def _constant(tree: ast.Module, name: str) -> str:
+    """The string that a file binds to a name at top level, or ""."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return str(ast.literal_eval(node.value))
+    return ""
 
 
 def _path(module: str) -> Path:

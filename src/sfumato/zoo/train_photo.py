@@ -1,8 +1,8 @@
 """Trains the shipped `photo` model: `python -m sfumato.zoo.train_photo --root ROOT --run RUN`.
 
 ROOT holds the unpacked packages that `sfumato.data.photographs` names. The run continues from its last checkpoint, bit
-for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun, and `--start MODEL --seed 1`
-begins a second run with a model's weights.
+for bit; a longer `--steps` prolongs it as long as the decay of the learning rate has not begun, and `--start photo
+--seed 1` begins a second run with the weights of a model.
 `sf.load(RUN).save(FOLDER, half=True)` makes a model of it. Levels are drawn a little lower and wider than EDM's, since
 restoration lives at low noise.
 """
