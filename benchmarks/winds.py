@@ -119,7 +119,7 @@ def tasks(key: str, x: Tensor) -> dict[str, Tensor]:
     if key == "timegrad":
         return {"forecast 12": (torch.arange(x.shape[-1]) < x.shape[-1] - 12).double().expand_as(x)}
     u = Noise(2).uniform(torch.empty(x.shape))
-    return {f"hide {share} %": (u >= share / 100).double() for share in (10, 50, 90)}
+    return {f"hide {share} %": (u >= share / 100).double() for share in (10, 90, 50)}
 
 
 def main() -> None:
@@ -144,7 +144,8 @@ def main() -> None:
         drawn = paths(denoiser, cond, SAMPLES, times=times, sampler=Arc(), batch=1700).double()
         others = {"exact Gaussian": gaussian(z, x, masks), "climatology": climatology(z, x)}
         if key == "csdi":
-            others["interpolation"] = baselines.interpolate(torch.where(masks > 0, x, torch.nan))[None]
+            gappy = torch.where(masks > 0, x, torch.nan)
+            others["interpolation"] = torch.stack([baselines.interpolate(row) for row in gappy])[None]
         else:
             past = x[..., :-12]
             ahead = torch.stack([baselines.seasonal_naive(p, 12, 12, SAMPLES, Noise(3)) for p in past], 1)
