@@ -93,6 +93,16 @@ def test_a_prior_of_windows_imputes_forecasts_refines_and_downscales_exactly(kin
     assert float(score) == pytest.approx(float(deviation.mean()) / torch.pi**0.5, rel=0.06)
 
 
+def test_a_prior_of_windows_forecasts_from_noisy_numbers_by_twisted_particles() -> None:
+    operator, n = KINDS["forecast"][0], 800
+    m = Measurement.simulate(operator, WINDOW.sample(1, Noise(5)), sigma=0.2, noise=Noise(6))
+    truth = WINDOW.posterior(m)
+    x = sf.solvers.TDS(steps=40, particles=32)(WINDOW.denoiser(LinearBeta()), m.repeat(n), Noise(0)).flatten(1)
+    variance = truth.cov.diagonal()
+    assert ((x.mean(0) - truth.mean.flatten()) / variance.sqrt()).abs().max() < 4 / n**0.5
+    assert (x.var(0) / variance - 1).abs().max() < 4.5 * (2 / n) ** 0.5
+
+
 def test_fields_are_the_papers() -> None:
     recipe = Recipe()
     assert (recipe.steps, recipe.width, recipe.blocks, recipe.heads, recipe.strategy) == (50, 64, 4, 8, "random")
