@@ -5,7 +5,7 @@
 ROOT holds Debian's package ferret-datasets, unpacked. 340 cells (one in 31) of two winds; trained on the first 96
 months, judged on the 36 after them in one of 16 cells. Each wind of a cell is put on the scale of its first 96
 months. The hard baseline is the Gaussian law of windows that begin in January, fitted to the 96 months of all cells,
-whose conditional law is exact. CRPS: 19 quantile levels of 100 samples over the sum of |y|, in the unit of scale.
+whose conditional law is exact. Networks predict eps and are sampled as in the papers, in 25 of their 50 steps. CRPS: 19 quantile levels of 100 samples over the sum of |y|, in the unit of scale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise, Seeds
 from sfumato.operators import Mask, Measurement
 from sfumato.recipes import csdi, timegrad
-from sfumato.samplers import Arc, paths
+from sfumato.samplers import paths
 from sfumato.training import Ema, fit, warmup_decay
 from sfumato.worlds import GaussianWorld
 
@@ -137,11 +137,11 @@ def main() -> None:
     denoiser = trained(key, z, args.steps)
     x = z[::16, :, -SIZES[key] :]
     known = calendar(z.shape[-1])[:, -SIZES[key] :].expand(len(x), -1, -1)
-    times = sf.grids.default(recipe.process(), 20)
+    times, sampler = sf.grids.table(recipe.process(), 25), recipe.sampler()
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, masks in tasks(key, x).items():
         cond = {"observed": (x * masks).float(), "mask": masks.float(), "covariates": known}
-        drawn = paths(denoiser, cond, SAMPLES, times=times, sampler=Arc(), batch=1700).double()
+        drawn = paths(denoiser, cond, SAMPLES, times=times, sampler=sampler, batch=1700).double()
         others = {"exact Gaussian": gaussian(z, x, masks), "climatology": climatology(z, x)}
         if key == "csdi":
             gappy = torch.where(masks > 0, x, torch.nan)

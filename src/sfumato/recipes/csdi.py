@@ -28,8 +28,11 @@ class Recipe(Series):
     "any" (ours: random, one gap, the last 1 .. `horizon` steps).
 
     Beside the paper's noise prediction, `scheme` "v" and "flow" (rectified flow, for flow matching) train the same
-    network, at times between the steps too (ours). `patch`, `joint` and `linear` make it faster (ours: `TwoAxis`).
-    Side information is dropped for guidance with probability `drop` (ours); `null` says what then stands for it.
+    network, at times between the steps too (ours): with "eps" D = (x_t - sigma eps_hat) / alpha has the network's error
+    times sigma / alpha, 170 at the first step, which the ancestral sampler forgets again and deterministic ones in few
+    steps do not, so that a small model wants "v" or "flow" with those. `patch`, `joint` and `linear` make it faster
+    (ours: `TwoAxis`). Side information is dropped for guidance with probability `drop` (ours); `null` says what then
+    stands for it.
     Data are standardised by the caller.
 
     Source: Tashiro et al. 2021 (2107.03502) section 4, eq. 7 to 13, algorithms 1 and 2, appendix E.
