@@ -5,7 +5,8 @@
 ROOT holds Debian's package ferret-datasets, unpacked. 340 cells (one in 31) of two winds; trained on the first 96
 months, judged on the 36 after them in one of 16 cells. Each wind of a cell is put on the scale of its first 96
 months. The hard baseline is the Gaussian law of windows that begin in January, fitted to the 96 months of all cells,
-whose conditional law is exact. Networks predict eps and are sampled as in the papers, in 25 of their 50 steps. CRPS: 19 quantile levels of 100 samples over the sum of |y|, in the unit of scale.
+whose conditional law is exact. Networks predict eps and are sampled as in the papers, in 25 of their 50 steps. CRPS: 19
+quantile levels of 100 samples over the sum of |y|, in the unit of scale.
 """
 
 from __future__ import annotations
