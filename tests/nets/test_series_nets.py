@@ -180,6 +180,16 @@ def test_a_ring_of_one_series() -> None:
     assert out.shape == (2, 1) and not torch.equal(out[0], out[1])
 
 
+def test_the_state_of_few_series_is_not_squeezed() -> None:
+    assert (Ring(2, 4).narrow.out_features, Ring(64, 4).narrow.out_features) == (16, 32)
+    net = awake(Ring(3, 4)).double()
+    u, level = normal(1, 3).double(), torch.tensor([3.0]).double()
+    state = normal(1, 4).double().requires_grad_()
+    out = net(u, level, {"state": state})[0]
+    jacobian = torch.stack([torch.autograd.grad(one, state, retain_graph=True)[0][0] for one in out])
+    assert int(torch.linalg.matrix_rank(jacobian, rtol=1e-6)) == 3
+
+
 def test_the_ring_sees_state_level_and_neighbours() -> None:
     net = awake(Ring(5, 4))
     u, level, c = normal(2, 5), torch.tensor([3.0, 40.0]), {"state": normal(2, 4)}

@@ -133,8 +133,7 @@ def test_chain_of_csdi(model: Preconditioned) -> None:
 
 def ring() -> Preconditioned:
     recipe = timegrad.Recipe(channels=5, state=6)
-    net = filled(recipe.net(), RING_NAMES)
-    assert isinstance(net, Ring)
+    net = filled(Ring(5, 6, narrow=2), RING_NAMES)
     return Preconditioned(net, recipe.process(), predict_eps, clock=recipe.clock)
 
 

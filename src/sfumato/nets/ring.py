@@ -19,6 +19,9 @@ class Ring(nn.Module):
     seam. The state becomes a second signal of C numbers. As in the public code, each block has a leaky ReLU after its
     last layer.
 
+    On its way the state passes through `narrow` numbers. The paper has C / 2 of them, which for a few series is too few
+    to say where each of them stands (of two series, one number): here at least 16 (ours).
+
     Source: Rasul et al. 2021 (2101.12072) figure 2 and public code.
     """
 
@@ -33,10 +36,11 @@ class Ring(nn.Module):
         cycle: int = 2,
         frequencies: int = 16,
         hidden: int = 64,
+        narrow: int | None = None,
     ) -> None:
         super().__init__()
         self.level = StepEmbedding(steps, frequencies, hidden, divisor=frequencies)
-        middle = max(1, channels // 2)
+        middle = max(16, channels // 2) if narrow is None else narrow
         self.narrow, self.widen = nn.Linear(state, middle), nn.Linear(middle, channels)
         self.enter = nn.Conv1d(1, width, 1)
         self.blocks = nn.ModuleList(RingBlock(width, hidden, 2 ** (i % cycle)) for i in range(blocks))
