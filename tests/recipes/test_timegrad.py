@@ -271,4 +271,4 @@ def test_a_small_model_learns_to_forecast_an_autoregression() -> None:
     noise = Noise(9)
     exact = torch.stack([means + deviation * noise.normal(means) for _ in range(50)])
     scores = [float(sf.metrics.crps(p.float(), x[..., 16:].float(), fair=True).mean()) for p in (drawn, exact)]
-    assert scores[0] < 1.2 * scores[1]  # 1.13 after 800 steps of 32 windows
+    assert scores[0] < 1.1 * scores[1]
