@@ -169,10 +169,10 @@ def bits(bound: Any) -> float:
 def run_ddpm(bench: Bench) -> dict[str, Any]:
     recipe = ddpm.Recipe(**SIZE)
     denoiser = bench.fit("ddpm", "ddpm", recipe, recipe.objective, Plain(bench.train))
-    x = drawn(recipe.guide(denoiser), recipe.sampler(), grids.table(recipe.process(), 1000))
+    x = drawn(recipe.guide(denoiser), recipe.sampler(), grids.table(recipe.process(), 200))
     picture(x, "ddpm")
     bound = bits(recipe.bound(denoiser, bench.images[:64], Noise(1)))
-    return {"figure": f"FD {bench.distance(x):.2f} in 1,000 steps (real {bench.floor:.2f}), {bound:.2f} bits/dim"}
+    return {"figure": f"FD {bench.distance(x):.2f} in 200 steps (real {bench.floor:.2f}), {bound:.2f} bits/dim"}
 
 
 def run_iddpm(bench: Bench) -> dict[str, Any]:

@@ -130,6 +130,19 @@ def test_gallery_likelihood(script: Any) -> None:
     assert estimates[16] < 0.5 * estimates[1]
 
 
+def test_gallery_bridges(script: Any) -> None:
+    names = script("05_bridges.py")
+    errors, covariance = names["errors"], names["covariance"]
+    assert errors["optimal", 1] < 1e-12 < 0.3 < errors["independent", 1]
+    assert errors["independent", 64] < 0.1 * errors["independent", 4]
+    # Two normals: the cheapest pairs are the increasing ones, sqrt(0.6 * 0.15); the bridge's are known too.
+    assert covariance["optimal"] == pytest.approx(0.3)
+    assert covariance["entropic"] == pytest.approx(0.5 * ((4 * 0.09 + 2.25**2) ** 0.5 - 2.25))
+    assert names["coupled"] == pytest.approx(covariance["entropic"], abs=4 * (0.6 * 0.15 / 4000) ** 0.5)
+    assert names["bent"]["optimal"] < 1e-12 < 0.1 < names["bent"]["independent"]
+    assert float(names["restored"].var()) == pytest.approx(0.6, rel=0.1)
+
+
 def test_gallery_is_tested() -> None:
     text = Path(__file__).read_text("utf-8")
     text += (ROOT / "tests" / "test_theory.py").read_text("utf-8")

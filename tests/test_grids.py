@@ -152,6 +152,15 @@ def test_table_errors() -> None:
         grids.table(table, 5, spacing="even")
 
 
+def test_levels_of_a_chain() -> None:
+    assert grids.levels_of(4, 4) == (1.0, 0.75, 0.5, 0.25, 0.0)
+    assert grids.levels_of(10, 3) == (1.0, 0.7, 0.3, 0.0)
+    with pytest.raises(ValueError, match="a chain of 4 levels cannot give 5 steps"):
+        grids.levels_of(4, 5)
+    with pytest.raises(ValueError):
+        grids.levels_of(4, 0)
+
+
 def test_at_least_one_step() -> None:
     for make in (grids.uniform, lambda n: grids.log_snr(Cosine(), n), lambda n: grids.table(Table.linear(), n)):
         with pytest.raises(ValueError, match="at least 1 step, got 0"):

@@ -46,6 +46,14 @@ def test_divergences() -> None:
     close(Gamma(K, 2.0).kl(Gamma(K, 1.0)), rows(kl(td.Gamma(K, tensor(0.5)), td.Gamma(K, tensor(1.0)))), 1e-10)
 
 
+def test_divergence_of_categories_has_a_gradient_where_both_are_zero() -> None:
+    p = torch.tensor([[0.0, 0.4, 0.6]], dtype=torch.float64)
+    q = torch.tensor([[0.0, 0.5, 0.5]], dtype=torch.float64, requires_grad=True)
+    Categorical(p).kl(Categorical(q)).sum().backward()
+    close(q.grad, tensor(0.0, -0.8, -1.2))
+    assert float(Categorical(p).kl(Categorical(p.flip(1)))) == float("inf")
+
+
 def test_samples_have_the_mean_and_variance() -> None:
     n = 60_000
     zero = torch.zeros(n, dtype=torch.float64)

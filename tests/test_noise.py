@@ -94,3 +94,15 @@ def test_batch_noise_of_one_seed_is_not_repeated_over_rows() -> None:
     z = Noise(0).normal(LIKE)
     assert not torch.equal(z[0], z[1])
     close(normal(3, 5), z, 0.0)
+
+
+def test_the_stream_of_a_key_depends_on_seed_and_key_alone() -> None:
+    x = torch.empty(2, 3)
+    noise, seeds = Noise(5), Seeds([5, 6])
+    first, rows = noise.at("a").normal(x), seeds.at("a").normal(x)
+    noise.normal(x)
+    seeds.normal(x)
+    assert torch.equal(noise.at("a").normal(x), first) and torch.equal(seeds.at("a").normal(x), rows)
+    assert not torch.equal(noise.at("b").normal(x), first)
+    assert torch.equal(rows[0], noise.at("a").normal(x[0])) and not torch.equal(rows[0], rows[1])
+    assert noise.at("a").seed != noise.at("b").seed != noise.seed

@@ -10,6 +10,7 @@ from sfumato.noise import Noise
 from sfumato.processes import (
     EDM,
     Anchored,
+    Brownian,
     Cosine,
     Gaussian,
     Geometric,
@@ -18,6 +19,8 @@ from sfumato.processes import (
     SigmoidBeta,
     SubVP,
     Table,
+    Tent,
+    Trigonometric,
 )
 from sfumato.samplers import Sampler, trajectory
 from sfumato.worlds import GaussianWorld, MixtureWorld
@@ -40,11 +43,14 @@ PROCESSES: dict[str, Gaussian] = {
     "EDM": EDM(),
     "Rectified": Rectified(),
     "SubVP": SubVP(),
+    "Trigonometric": Trigonometric(),
     "Table.linear": Table.linear(),
     "Table.cosine": Table.cosine(100),
     "Table.zero_terminal": Table.scaled_linear(50).zero_terminal(),
     "Anchored": Anchored(LinearBeta(), ANCHOR),
     "Anchored.scaled": Anchored(Rectified(), ANCHOR, SCALE),
+    "Brownian": Brownian(1.5),
+    "Tent": Tent(),
 }
 
 

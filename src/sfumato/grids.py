@@ -17,6 +17,22 @@ def uniform(steps: int, *, start: float = 1.0, end: float = 0.0) -> tuple[float,
     return (*(start + (end - start) * i / steps for i in range(steps)), end)
 
 
+def power(steps: int, *, power: float = 2.0, start: float = 1.0, end: float = 0.0) -> tuple[float, ...]:
+    """`steps` equal steps in t^(1/power): the quadratic grid of DEIS at 2. Source: Zhang & Chen 2023 (2204.13902)."""
+    times = uniform(steps, start=start ** (1.0 / power), end=end ** (1.0 / power))
+    return (start, *(t**power for t in times[1:-1]), end)
+
+
+def shifted(times: tuple[float, ...], k: float) -> tuple[float, ...]:
+    """t' = k t / (1 + (k - 1) t) for each time: on the straight path log SNR moves by -2 log k, the ends stay.
+
+    Once only: not on a grid that is shifted already. Source: Esser et al. 2024 (2403.03206) eq. 23.
+    """
+    if k <= 0.0:
+        raise ValueError(f"the shift is a factor above 0, got {k}.")
+    return tuple(k * t / (1.0 + (k - 1.0) * t) for t in times)
+
+
 def log_snr(
     process: Gaussian, steps: int, *, low: float = -10.12, high: float = 9.21, start: float = 1.0, end: float = 0.0
 ) -> tuple[float, ...]:
@@ -108,6 +124,14 @@ def default(process: Gaussian, steps: int, *, start: float = 1.0, end: float = 0
     return arc(process, steps, start=start, end=end)
 
 
+def levels_of(N: int, steps: int) -> tuple[float, ...]:
+    """`steps` of the levels n / N of a chain of N steps, evenly spread from 1 on, and 0 at the end."""
+    _positive(steps)
+    if steps > N:
+        raise ValueError(f"a chain of {N} levels cannot give {steps} steps.")
+    return (*(round(N - i * N / steps) / N for i in range(steps)), 0.0)
+
+
 def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[float, ...]:
     """Integer steps n of a table as times n / N, and 0 at the end.
 
@@ -123,8 +147,8 @@ def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[flo
     if steps > N:
         raise ValueError(f"this table has {N} levels: it cannot give {steps} steps.")
     if spacing == "trailing":
-        levels = [round(N - i * N / steps) for i in range(steps)]
-    elif spacing == "leading":
+        return levels_of(N, steps)
+    if spacing == "leading":
         levels = [1 + i * (N // steps) for i in reversed(range(steps))]
     elif spacing == "linspace":
         levels = [1 + round((N - 1) * i / max(steps - 1, 1)) for i in reversed(range(steps))]

@@ -90,8 +90,10 @@ class Categorical(Law):
     def kl(self, other: Law) -> Tensor:
         if not isinstance(other, Categorical):
             raise TypeError(f"the KL of a Categorical is known to a Categorical only, got {type(other).__name__}.")
-        terms = torch.xlogy(self.probs, self.probs) - torch.xlogy(self.probs, other.probs)
-        return terms.flatten(1).sum(1)
+        # 0 log 0 = 0, and its gradient too: `xlogy` has 0 / 0 there.
+        alive = self.probs > 0
+        p, q = torch.where(alive, self.probs, 1.0), torch.where(alive, other.probs, 1.0)
+        return (p * (p.log() - q.log())).flatten(1).sum(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ device; `Noise(seed, device="cuda")` opts out where speed matters more. A stream
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 
@@ -39,6 +40,10 @@ class Noise:
         drawn = torch._standard_gamma(concentration.to(self.generator.device), generator=self.generator)
         return drawn.to(concentration.device)
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Counts of the given mean (at least 0), elementwise, in the dtype of `rate`."""
+        return torch.poisson(rate.to(self.generator.device), generator=self.generator).to(rate.device)
+
     def choice(self, probs: Tensor) -> Tensor:
         """Category indices (...), int64, drawn with probabilities `probs` (..., K); they need not sum to one."""
         cdf = probs.double().cumsum(-1)
@@ -48,6 +53,10 @@ class Noise:
     def permutation(self, n: int) -> Tensor:
         """A random order of 0 .. n-1, int64 on the CPU."""
         return torch.randperm(n, generator=self.generator, device=self.generator.device).cpu()
+
+    def at(self, key: object) -> Noise:
+        """The stream of a key: a function of the seed and the key alone, not of how far this stream has moved."""
+        return Noise(_hash(self.seed, key), device=self.generator.device)
 
     def _draw(self, like: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         g = self.generator
@@ -63,7 +72,12 @@ class Seeds(Noise):
     """
 
     def __init__(self, seeds: Iterable[int]) -> None:
-        self.streams = [Noise(seed) for seed in seeds]
+        self.seeds = list(seeds)
+
+    @functools.cached_property
+    def streams(self) -> list[Noise]:
+        """The streams, made on the first draw: generators are dear where nothing is drawn."""
+        return [Noise(seed) for seed in self.seeds]
 
     @classmethod
     def keyed(cls, seed: int, ids: Iterable[object]) -> Seeds:
@@ -75,15 +89,23 @@ class Seeds(Noise):
         return cls(_hash(seed, key) for key in ids)
 
     def __len__(self) -> int:
-        return len(self.streams)
+        return len(self.seeds)
 
     def gamma(self, concentration: Tensor) -> Tensor:
         self._check(concentration)
         return torch.stack([n.gamma(c) for n, c in zip(self.streams, concentration, strict=True)])
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        self._check(rate)
+        return torch.stack([n.poisson(r) for n, r in zip(self.streams, rate, strict=True)])
+
     def permutation(self, n: int) -> Tensor:
         """One order per sample: (B, n)."""
         return torch.stack([stream.permutation(n) for stream in self.streams])
+
+    def at(self, key: object) -> Seeds:
+        """The streams of a key, one per sample: a function of each seed and the key alone."""
+        return Seeds(_hash(stream.seed, key) for stream in self.streams)
 
     def _draw(self, like: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         self._check(like)
@@ -93,9 +115,9 @@ class Seeds(Noise):
         return rows.to(like.device)
 
     def _check(self, like: Tensor) -> None:
-        if like.ndim == 0 or like.shape[0] != len(self.streams):
+        if like.ndim == 0 or like.shape[0] != len(self):
             raise ValueError(
-                f"Seeds has {len(self.streams)} streams but the batch has shape {tuple(like.shape)}: "
+                f"Seeds has {len(self)} streams but the batch has shape {tuple(like.shape)}: "
                 "give one seed per row (several samples of one y are rows too)."
             )
 

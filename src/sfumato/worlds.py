@@ -25,7 +25,7 @@ from sfumato.estimate import Estimate
 from sfumato.laws import Categorical
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement
-from sfumato.processes import Discrete, Gaussian, Process, Time
+from sfumato.processes import Categories, Gaussian, Process, Time
 
 
 class MixtureWorld:
@@ -190,7 +190,7 @@ class MixtureWorld:
         alive = noisy > 0
         safe = torch.where(alive, noisy, 1.0)
         gain = torch.where(alive, alpha * self._c / safe, 0.0)
-        kept = torch.where(alive, self._c * sigma**2 / safe, 0.0)
+        kept = torch.where(alive, self._c * sigma**2 / safe, self._c)  # alpha = sigma = 0: nothing is known
         z = self._turn(gap)
         mu = self.means + torch.einsum("kij,bkj->bki", self._U, gain * z)
         logits = self.weights.log() - 0.5 * torch.where(alive, z**2 / safe + safe.log(), 0.0).sum(-1)
@@ -304,7 +304,7 @@ class TableWorld:
         """log p(x), (B,)."""
         return self.table[tuple(x.T)].log()
 
-    def denoiser(self, process: Discrete) -> TableDenoiser:
+    def denoiser(self, process: Categories) -> TableDenoiser:
         """The exact denoiser: class probabilities of each position of x_0 given x_t, by Bayes' rule."""
         return TableDenoiser(self, process)
 
@@ -319,10 +319,16 @@ class TableDenoiser(Denoiser):
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         states, K = self.world._states, self.world.classes
         like = self.world.table
-        law = self.process.marginal(states, t)  # q(. | each state), (S, n, K)
+        if isinstance(t, Tensor):  # a time for each row: every state under each
+            rows = states.repeat(len(xt), 1), t.repeat_interleave(len(states))
+            law = self.process.marginal(*rows)
+        else:
+            law = self.process.marginal(states, t)
         assert isinstance(law, Categorical)
         index = xt[:, None, :, None].expand(-1, len(states), -1, 1)
-        reach = law.probs.to(like).expand(len(xt), -1, -1, -1).gather(-1, index).squeeze(-1).prod(-1)
+        # q(. | each state), (B or 1, S, n, K).
+        under = law.probs.to(like).reshape(-1, *states.shape, K)
+        reach = under.expand(len(xt), -1, -1, -1).gather(-1, index).squeeze(-1).prod(-1)
         joint = like.flatten() * reach
         joint = joint / joint.sum(1, keepdim=True)
         one_hot = torch.nn.functional.one_hot(states, K).to(like)

@@ -174,6 +174,10 @@ OPERATORS = [
     ("inpaint", ["--mask", "MASK"]),
     ("deblur", ["--std", "1"]),
     ("deblur", ["--kernel", "KERNEL"]),
+    ("deblur", ["--std", "0.8", "--border", "valid"]),
+    ("deblur", ["--std", "0.8", "--border", "circular"]),
+    ("deblur", ["--kernel", "KERNEL", "--border", "reflect"]),
+    ("deblur", ["--kernel", "KERNEL", "--border", "zero", "--low-memory"]),
     ("enlarge", ["--factor", "2"]),
     ("enlarge", ["--factor", "2", "--filter", "bicubic"]),
     ("colorize", []),
@@ -200,10 +204,14 @@ def test_every_operator_runs_both_ways(
         *("--model", tiny, "-o", out, "-q"),
     )
     height, width = (40, 48) if operator == "enlarge" and not simulate else (20, 24)
+    valid = "valid" in words
+    if valid and not simulate:
+        height, width = 26, 30  # 7 taps: the scene goes on for 3 pixels on every side
     assert read_image(out / "restored.png").shape == (3, height, width)
     shape = read_image(out / "input.png").shape
     assert shape == {
         "colorize": (1, 20, 24),
+        "deblur": (3, 14, 18) if valid and simulate else (3, 20, 24),
         "enlarge": (3, 10, 12) if simulate else (3, 20, 24),
     }.get(operator, (3, 20, 24))
     if operator == "inpaint":
@@ -216,6 +224,8 @@ def test_every_operator_runs_both_ways(
         (["--operator", "inpaint"], "needs --mask"),
         (["--operator", "deblur"], "needs --kernel FILE or --std"),
         (["--operator", "deblur", "--std", "1", "--kernel", "k.png"], "one of them"),
+        (["--operator", "deblur", "--std", "1", "--border", "odd"], "circular, reflect, zero, valid, got 'odd'"),
+        (["--operator", "inpaint", "--border", "zero"], "--border does not belong to --operator inpaint"),
         (["--operator", "enlarge"], "needs --factor"),
         (["--operator", "enlarge", "--factor", "1"], "at least 2"),
         (["--operator", "enlarge", "--factor", "2", "--filter", "odd"], "box or bicubic"),
@@ -411,3 +421,18 @@ def test_an_interrupt_exits_with_130_and_leaves_nothing(picture: Path, tiny: Pat
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert sorted(os.listdir(tmp_path)) == ["picture.png"]
+
+
+def test_the_memory_of_a_run_is_said_before_it(picture: Path, tiny: Path, tmp_path: Path) -> None:
+    """Low memory asks for less, and gives the same picture."""
+    words = ("--samples", 4, "--solver", "dps", "--steps", 2, "--sigma", 0.1)
+    said, pictures = [], []
+    for name, extra in (("plain", []), ("low", ["--low-memory"])):
+        result = restore(picture, tiny, *words, *extra, "--json", "-o", tmp_path / name)
+        start = json.loads(result.stdout.splitlines()[0])
+        said.append(start["memory"])
+        pictures.append(read_image(tmp_path / name / "restored.png"))
+    assert start["event"] == "start" and 0 < said[1] < 0.5 * said[0]
+    assert float((pictures[0] - pictures[1]).abs().max()) < 2 / 255
+    result = restore(picture, tiny, *words, "--dry-run")
+    assert f"memory: tensors of about {said[0] / 1e6:.0f} MB beside the weights" in result.stderr

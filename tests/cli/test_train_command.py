@@ -165,7 +165,7 @@ def test_errors_have_their_codes(digits, tmp_path):
     (tmp_path / "x.csv").write_text("1,2")
     table = [
         ([tmp_path / "none.npz"], 3, "is not there"),
-        ([tmp_path / "x.csv"], 3, "a folder of pictures, or a .npy or .npz file, got x.csv"),
+        ([tmp_path / "x.csv"], 3, "a folder of pictures, a .npy, .npz or .txt file, got x.csv"),
         ([digits, "--size", 8], 2, "--size is for folders of pictures"),
         ([digits, "--set", "widhts=[8]"], 2, "widths"),
         ([digits, "--set", "channels=3"], 2, "channels is decided by the data"),

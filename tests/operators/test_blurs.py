@@ -86,6 +86,7 @@ def test_at_is_another_kernel_and_differentiable(make):
     A = make(normal(3, 3, seed=2), (4, 4)).at(kernel)
     torch.testing.assert_close(A(x), make(kernel, (4, 4))(x))
     assert type(A) is type(make(kernel, (4, 4)))
+    assert A.parameters is kernel
     assert torch.autograd.gradcheck(lambda k: make(normal(3, 3, seed=2), (4, 4)).at(k)(x), kernel.requires_grad_())
 
 
@@ -169,8 +170,65 @@ def test_the_adjoint_of_reflection_is_not_the_flipped_kernel():
     assert float(gap[..., 2:-2, 2:-2].max()) < 1e-12 and float(gap.max()) > 0.1
 
 
+@pytest.mark.parametrize("taps", [(3, 5), (4, 2)])
+def test_valid_convolution_sees_no_border(taps):
+    x, kernel = normal(2, 2, 8, 9), normal(*taps, seed=1)
+    A = ops.Convolution(kernel, "valid")
+    flipped = kernel.flip(0, 1)[None, None]
+    want = torch.nn.functional.conv2d(x.flatten(0, 1)[:, None], flipped).reshape(2, 2, 9 - taps[0], 10 - taps[1])
+    torch.testing.assert_close(A(x), want, rtol=0, atol=1e-12)
+    assert A.event(A(x)) == (2, 8, 9)
+
+
+def test_what_a_camera_saw_is_restored_to_a_larger_scene():
+    """Where circular borders would be wrong by as much as the picture itself."""
+    rows, columns = torch.linspace(0, 1, 24).double()[:, None], torch.linspace(0, 3, 24).double()
+    scene = (rows + torch.sin(columns))[None, None]
+    kernel = torch.ones(3, 3, dtype=torch.float64) / 9
+    y = ops.Convolution(kernel, "valid")(scene)
+    back = ops.Convolution(kernel, "valid").ridge(y, 1e-4)
+    inside = (..., slice(3, -3), slice(3, -3))
+    assert float((back - scene)[inside].abs().max()) < 0.1
+    ring = ops.Blur(kernel, (22, 22)).ridge(y, 1e-4)
+    assert float((ring - scene[..., 1:-1, 1:-1])[..., 2:-2, 2:-2].abs().max()) > 0.5
+
+
+def test_the_convolutions_of_dps():
+    """61 x 61 taps on reflected borders: std 3 cut at 4 std, as scipy's filter makes it of a point; a camera shake."""
+    A = ops.Convolution.gaussian()
+    point = np.zeros((61, 61))
+    point[30, 30] = 1.0
+    want = torch.from_numpy(ndimage.gaussian_filter(point, 3.0))
+    torch.testing.assert_close(A.kernel, want, rtol=0, atol=1e-12)
+    assert A.padding == "reflect" and ops.Convolution.gaussian(1.0, width=7, axes=1, padding="valid").padding == "valid"
+    assert ops.Convolution.gaussian(1.0, width=7, axes=1).kernel.shape == (7,)
+    assert torch.equal(ops.Convolution.motion(Noise(3)).kernel, kernels.motion(Noise(3), 61, 0.5))
+    short = ops.Convolution.motion(Noise(3), width=9, intensity=0.2, padding="zero")
+    assert torch.equal(short.kernel, kernels.motion(Noise(3), 9, 0.2)) and short.padding == "zero"
+
+
+def test_a_band_keeps_the_waves_inside_it():
+    """32 samples: the waves of k cycles, k / 32 per sample, pass from 0.125 to 0.25 (4 to 8 cycles) and no others."""
+    A, n = ops.Blur.band((32,), 0.125, 0.25), torch.arange(32, dtype=torch.float64)
+    for k in range(17):
+        wave = torch.cos(2 * math.pi * k * n / 32 + 0.3)[None, None]
+        torch.testing.assert_close(A(wave), wave if 4 <= k <= 8 else 0.0 * wave, rtol=0, atol=1e-12)
+    assert torch.equal(A.s > 0.5, A.s > 0) and ops.Blur.band((32,))(torch.ones(1, 1, 32)).allclose(torch.ones(1, 1, 32))
+    pictures = ops.Blur.band((8, 6), 0.2, 0.5)
+    assert float(pictures.s.sum()) == pytest.approx(5 * 3)  # 2, 3, 4, 5, 6 of 8 and 2, 3, 4 of 6
+
+
+@pytest.mark.parametrize("band", [(-0.1, 0.2), (0.2, 0.2), (0.3, 0.2), (0.2, 0.6)])
+def test_band_errors(band):
+    with pytest.raises(ValueError, match=f"within 0 and 0.5, got {band[0]} to {band[1]}"):
+        ops.Blur.band((8,), *band)
+
+
 def test_convolution_errors():
-    with pytest.raises(ValueError, match="padding"):
+    with pytest.raises(ValueError, match=r"data of \(2, 8\) are smaller than the kernel \(3, 3\)"):
+        ops.Convolution(torch.ones(3, 3), "valid")(torch.zeros(1, 1, 2, 8))
+    assert ops.Convolution(torch.ones(3, 3), "valid")(torch.ones(1, 1, 3, 3)).tolist() == [[[[pytest.approx(9.0)]]]]
+    with pytest.raises(ValueError, match=r'padding is "reflect", "zero" or "valid", got .circular.: Blur is circular'):
         ops.Convolution(torch.ones(3), "circular")
     for ndim in (0, 3):
         with pytest.raises(ValueError, match="one axis"):

@@ -102,7 +102,7 @@ def test_another_codec_makes_the_operator_a_function():
     x = normal(2, 1, 4, 6)
     m = Measurement.simulate(ops.Downsample(2), x, sigma=0.1, noise=Noise(0))
     inner = m.to_model(Cubic())
-    assert isinstance(inner.operator, ops.Function) and not isinstance(inner.operator, ops.Linear)
+    assert isinstance(inner.operator, ops.Compose) and not isinstance(inner.operator, ops.Linear)
     assert inner.event == (1, 6, 4) and inner.sigma == 0.1 and torch.equal(inner.y, m.y)
     torch.testing.assert_close(inner.residual(Cubic().encode(x)), m.residual(x), rtol=0, atol=1e-12)
 
@@ -111,6 +111,111 @@ def test_a_nonlinear_operator_stays_one_under_an_affine_codec():
     A = ops.Function(torch.tanh, (3,))
     m = Measurement(A, torch.full((1, 3), 0.5), 0.1)
     inner = m.to_model(Affine.unit())
-    assert isinstance(inner.operator, ops.Function) and inner.sigma == 0.1
+    assert not isinstance(inner.operator, ops.Linear) and inner.sigma == 0.1
     z = torch.tensor([[-1.0, 0.0, 1.0]])
     torch.testing.assert_close(inner.residual(z), m.residual(torch.tensor([[0.0, 0.5, 1.0]])))
+
+
+def test_a_bare_function_is_refused_with_what_to_wrap_it_in():
+    with pytest.raises(
+        TypeError, match=r"got builtin_function_or_method: wrap a function of your own in LinearFunction"
+    ):
+        Measurement(torch.tanh, torch.zeros(1, 2), 0.1)
+
+
+MASKS = (torch.arange(24).reshape(4, 1, 2, 3) % torch.tensor([2, 3, 4, 5]).reshape(4, 1, 1, 1) == 0).double()
+
+
+def per_row():
+    """An operator with a mask, a kernel or a veil for each of four rows, and the same for row i alone."""
+    kernels = normal(4, 1, 2, 2, seed=6)
+    return {
+        "mask": (ops.Mask(MASKS), lambda i: ops.Mask(MASKS[i])),
+        "blur": (ops.Blur(kernels, (2, 3)), lambda i: ops.Blur(kernels[i], (2, 3))),
+        "decimated": (ops.DecimatedBlur(kernels, (2, 3), 1), lambda i: ops.DecimatedBlur(kernels[i], (2, 3), 1)),
+        "veil": (ops.Veil(MASKS[:, :, :1, :1] + 0.5, MASKS), lambda i: ops.Veil(MASKS[i, :, :1, :1] + 0.5, MASKS[i])),
+        "number": (ops.Veil(0.5, MASKS), lambda i: ops.Veil(0.5, MASKS[i])),
+        "composition": (
+            ops.Compose(ops.Mask(MASKS), ops.Blur(kernels, (2, 3))),
+            lambda i: ops.Compose(ops.Mask(MASKS[i]), ops.Blur(kernels[i], (2, 3))),
+        ),
+        "change of size": (
+            ops.Compose(ops.Separable((normal(3, 2), normal(5, 3)), 1e-10), ops.Mask(MASKS)),
+            lambda i: ops.Compose(ops.Separable((normal(3, 2), normal(5, 3)), 1e-10), ops.Mask(MASKS[i])),
+        ),
+        "one for all": (ops.Mask(MASKS[2, 0]), lambda i: ops.Mask(MASKS[2, 0])),
+    }
+
+
+@pytest.mark.parametrize("name", per_row())
+def test_each_row_has_its_own_mask_or_kernel(name):
+    A, alone = per_row()[name]
+    x = normal(4, 2, 2, 3, seed=1)
+    m = Measurement(A, A(x), 0.1)
+    order = [3, 0, 0, 2, 1]
+    picked = m.rows(order)
+    assert picked.sigma == 0.1 and len(picked) == 5
+    z = normal(5, 2, 2, 3, seed=2)
+    got = picked.residual(z)
+    for row, i in enumerate(order):
+        want = Measurement(alone(i), alone(i)(x[i : i + 1]), 0.1).residual(z[row : row + 1])
+        torch.testing.assert_close(got[row : row + 1], want, rtol=0, atol=1e-12)
+    twice = m.repeat(2)
+    torch.testing.assert_close(twice.residual(torch.cat([x, x])), torch.zeros_like(twice.y), rtol=0, atol=1e-12)
+
+
+def test_masks_of_rows_go_to_model_space_with_them():
+    m = Measurement(ops.Mask(MASKS), MASKS * normal(4, 2, 2, 3), 0.1)
+    inner = m.to_model(Affine.unit())
+    for i in range(4):
+        one = Measurement(ops.Mask(MASKS[i]), m.y[i : i + 1], 0.1).to_model(Affine.unit())
+        torch.testing.assert_close(inner.y[i : i + 1], one.y, rtol=0, atol=1e-12)
+
+
+class Fourier(ops.Linear):
+    """Half of the spectrum of a real signal: complex measurements of real data."""
+
+    def __call__(self, x):
+        return torch.fft.rfft(x, norm="ortho")
+
+    def event(self, y):
+        return (2 * y.shape[-1] - 2,)
+
+
+class TestComplex:
+    """Real data, complex measurements: A^T is the real part of A^H."""
+
+    def test_adjoint(self):
+        A = Fourier()
+        assert ops.adjointness(A, (3, 8), Noise(7)) < 1e-14
+        u = Noise(1).normal(torch.empty(2, 5, dtype=torch.complex128))
+        rows = A(torch.eye(8, dtype=torch.float64))
+        torch.testing.assert_close(A.adjoint(u), (u @ rows.conj().T).real, rtol=0, atol=1e-12)
+        assert A.adjoint(u.to(torch.complex64)).dtype == torch.float32
+
+    def test_pinv_and_solve(self):
+        A, x = Fourier(), normal(2, 8)
+        torch.testing.assert_close(A.pinv(A(x)), x, rtol=0, atol=1e-9)
+        b = normal(2, 8, seed=3)
+        rows = torch.view_as_real(A(torch.eye(8, dtype=torch.float64))).flatten(1)
+        want = torch.linalg.solve(rows @ rows.T + 0.3 * torch.eye(8, dtype=torch.float64), b.T).T
+        torch.testing.assert_close(A.solve(b, 0.3), want, rtol=0, atol=1e-9)
+
+    def test_noise_and_model_space(self):
+        A, x = Fourier(), normal(400, 8)
+        m = Measurement.simulate(A, x, sigma=0.3, noise=Noise(1))
+        assert float(m.residual(x).abs().square().mean()) == pytest.approx(0.09, rel=0.1)
+        inner = m.to_model(Affine(2.0, 0.5))
+        assert inner.sigma == pytest.approx(0.15) and inner.y.is_complex()
+        torch.testing.assert_close(inner.residual((x - 0.5) / 2.0), m.residual(x) / 2.0, rtol=0, atol=1e-12)
+        torch.testing.assert_close(m.energy(x), m.residual(x).abs().square().sum(1) / 0.18, rtol=1e-12, atol=0)
+
+    def test_dps_takes_the_gradient_of_the_complex_norm(self):
+        """A D = k A x on N(0, I): the pull is alpha A^T r / |r|."""
+        world, t = sf.GaussianWorld(torch.zeros(8).double(), torch.eye(8).double()), 0.3
+        A, x, process = Fourier(), normal(3, 8), sf.processes.LinearBeta()
+        m, D = Measurement(A, A(normal(3, 8, seed=1)), 0.1), world.denoiser(process)
+        free, pulled = (sf.solvers.DPS(zeta=z).step(D, m, x, t, 0.2, None, Noise(2))[0] for z in (0.0, 0.4))
+        r = m.residual(process.alpha(t) * x)
+        want = 0.4 * process.alpha(t) * A.adjoint(r) / r.abs().square().sum(1, keepdim=True).sqrt()
+        torch.testing.assert_close(pulled - free, want, rtol=0, atol=1e-12)

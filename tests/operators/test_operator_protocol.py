@@ -55,6 +55,8 @@ SPECTRAL = {
     "blur 1-d": (ops.Blur(mild(5), (8,)), (2, 8), (2, 8)),
     "blur gaussian": (ops.Blur.gaussian((8, 8), 1.0, width=5), (1, 8, 8), (1, 8, 8)),
     "blur motion": (ops.Blur.motion((8, 8), Noise(0), width=7, threshold=1e-2), (1, 8, 8), (1, 8, 8)),
+    "band": (ops.Blur.band((9,)), (2, 9), (2, 9)),
+    "band of pictures": (ops.Blur.band((6, 8), 0.1, 0.3), (1, 6, 8), (1, 6, 8)),
     "gray": (ops.Gray(), (3, 4, 2), (1, 4, 2)),
     "gray weights": (ops.Gray((0.2, -0.5)), (2, 7), (1, 7)),
     "gray negative": (ops.Gray((-0.2, 0.0, 0.7)), (3, 5), (1, 5)),
@@ -65,6 +67,8 @@ SPECTRAL = {
 LINEAR = {
     "convolution reflect": (ops.Convolution(mild(3, 3)), (2, 5, 6), (2, 5, 6)),
     "convolution zero": (ops.Convolution(mild(3, 4), "zero"), (2, 5, 6), (2, 5, 6)),
+    "convolution valid": (ops.Convolution(mild(2, 3), "valid"), (2, 5, 6), (2, 4, 4)),
+    "convolution valid 1-d": (ops.Convolution(mild(4), "valid"), (2, 9), (2, 6)),
     "convolution 1-d": (ops.Convolution(mild(4)), (2, 9), (2, 9)),
     "decimated blur": (ops.DecimatedBlur(mild(3, 3), (6, 8), 2), (2, 6, 8), (2, 3, 4)),
     "decimated blur 1-d": (ops.DecimatedBlur(positive(4), (9,), 3), (2, 9), (2, 3)),

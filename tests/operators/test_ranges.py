@@ -51,6 +51,20 @@ def test_veil():
     assert A.event(x) == (3, 4, 4) and not isinstance(A, ops.Linear)
 
 
+def test_haze_and_low_light():
+    """The share T of the scene arrives, the rest is airlight; a scene of the airlight's own color does not change."""
+    T, x = torch.tensor([[0.25, 1.0], [0.0, 0.5]]).double(), torch.full((1, 1, 2, 2), 0.4).double()
+    y = ops.Veil.haze(T, 0.8)(x)
+    assert y.flatten().tolist() == pytest.approx([0.7, 0.4, 0.8, 0.6])
+    torch.testing.assert_close(ops.Veil.haze(T, 0.4)(x), x)
+    assert ops.Veil.haze(0.25)(x).flatten().tolist() == pytest.approx([0.85] * 4)
+    factors = [ops.Veil.low_light(Noise(i), x).factor for i in range(400)]
+    assert float(torch.stack(factors).std()) == pytest.approx(0.01, rel=0.15) and factors[0].ndim == 0
+    dark = ops.Veil.low_light(Noise(0), torch.empty(3, 50, 50))
+    assert dark.veil.shape == (3, 50, 50) and dark.veil.dtype == torch.float32
+    assert 0 <= float(dark.veil.min()) < 1e-6 and 0.99e-4 < float(dark.veil.max()) <= 1e-4
+
+
 def test_varying_blur_is_each_blur_where_its_weight_is_one():
     left, right = ops.Blur(normal(3, 3), (4, 6)), ops.Blur(normal(3, 3, seed=1), (4, 6))
     weights = torch.zeros(2, 4, 6)

@@ -120,3 +120,20 @@ def test_noise_stays_zero_behind_a_last_mask():
     assert bool((m.y[..., 1] == 0).all()) and bool((m.residual(normal(2, 1, 4))[..., 0] != 0).all())
     B = ops.Compose(ops.Downsample(2, axes=1), ops.Mask(torch.tensor([1.0, 1.0, 0.0, 0.0])))
     assert bool((ops.Measurement.simulate(B, normal(2, 1, 4), sigma=1.0, noise=Noise(0)).y[..., 1] != 0).all())
+
+
+def test_the_parameters_of_a_composition_are_those_of_what_comes_last():
+    """So a blind solver works through a codec: y = f decode(z) + M."""
+    double = ops.Function(lambda z: 2 * z, (2,))
+    A = ops.Compose(ops.Veil(0.5, torch.tensor([1.0, 2.0])), double)
+    factor, veil = A.parameters
+    assert factor == 0.5 and veil.tolist() == [1.0, 2.0]
+    moved = A.at((3.0, torch.zeros(2)))
+    assert moved(torch.ones(1, 2)).tolist() == [[6.0, 6.0]] and A(torch.ones(1, 2)).tolist() == [[2.0, 3.0]]
+    kernel = torch.ones(2, 2)
+    blur = ops.Compose(ops.Blur(kernel, (4, 4)), ops.Mask(torch.eye(4)))
+    assert blur.parameters is kernel and isinstance(blur.at(2 * kernel), ops.Linear)
+    x = normal(1, 1, 4, 4)
+    torch.testing.assert_close(blur.at(2 * kernel)(x), 2 * blur(x), rtol=0, atol=1e-12)
+    with pytest.raises(TypeError, match="Downsample has no parameters"):
+        _ = ops.Compose(ops.Downsample(2), ops.Blur(kernel, (4, 4))).parameters

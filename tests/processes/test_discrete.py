@@ -8,20 +8,33 @@ from torch import Tensor
 from worlds_for_tests import close, tensor
 
 from sfumato.denoisers import Estimate
-from sfumato.processes import Discrete
+from sfumato.processes import Categories, Discrete, Neighbours, Transitions
+from sfumato.processes.keeps import Cosine, Late
 
 K = 4
 pytestmark = pytest.mark.usefixtures("double")
-every = pytest.mark.parametrize("process", [Discrete(K), Discrete(K, absorbing=2)], ids=["uniform", "absorbing"])
+RING = torch.tensor(
+    [[-1.0, 0.5, 0.0, 0.5], [0.5, -0.7, 0.2, 0.0], [0.0, 0.2, -0.6, 0.4], [0.5, 0.0, 0.4, -0.9]], dtype=torch.float64
+)
+PROCESSES = {
+    "uniform": Discrete(K),
+    "absorbing": Discrete(K, absorbing=2),
+    "cosine": Discrete(K, schedule=Cosine()),
+    "late": Discrete(K, absorbing=2, schedule=Late()),
+    "neighbours": Neighbours(RING),
+}
+CHAINS = {**PROCESSES, "gaussian": Transitions.gaussian(K, [0.02 * (n + 1) for n in range(10)])}
+every = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+chains = pytest.mark.parametrize("process", CHAINS.values(), ids=CHAINS)  # at tenths, for one time a batch
 STATES = torch.arange(K).reshape(K, 1)  # a batch of K rows, one position, every category
 
 
-def marginals(process: Discrete, t: float) -> Tensor:
+def marginals(process: Categories, t: float) -> Tensor:
     """q(x_t | x_0) as a matrix, (x_0, x_t)."""
     return process.marginal(STATES, t).probs[:, 0]
 
 
-def moves(process: Discrete, t: float, s: float) -> Tensor:
+def moves(process: Categories, t: float, s: float) -> Tensor:
     """q(x_s | x_t) as a matrix, (x_t, x_s)."""
     return process.forward(STATES, t, s).probs[:, 0]
 
@@ -34,18 +47,18 @@ def test_the_two_laws_of_austin() -> None:
     close(marginals(Discrete(K, absorbing=2), 0.3), masked)
 
 
-@every
+@chains
 @pytest.mark.parametrize(
     ("t", "s"), [(0.0, 0.4), (0.3, 0.8), (0.5, 1.0), (0.0, 1.0), (0.4, 0.4), (1.0, 1.0), (0.0, 0.0)]
 )
-def test_forward_after_marginal_is_marginal(process: Discrete, t: float, s: float) -> None:
+def test_forward_after_marginal_is_marginal(process: Categories, t: float, s: float) -> None:
     close(moves(process, t, s).sum(1), 1.0)
     close(marginals(process, t) @ moves(process, t, s), marginals(process, s))
 
 
-@every
+@chains
 @pytest.mark.parametrize(("s", "t"), [(0.0, 0.4), (0.3, 0.8), (0.5, 1.0), (0.0, 1.0)])
-def test_reverse_is_bayes_rule_averaged_over_the_estimate(process: Discrete, s: float, t: float) -> None:
+def test_reverse_is_bayes_rule_averaged_over_the_estimate(process: Categories, s: float, t: float) -> None:
     p0 = tensor(0.4, 0.3, 0.0, 0.3)  # no clean position is the mask
     for xt in range(K):
         reach = p0 * marginals(process, t)[:, xt]
@@ -61,8 +74,8 @@ def test_reverse_is_bayes_rule_averaged_over_the_estimate(process: Discrete, s: 
         close(law.probs[0, 0], want)
 
 
-@every
-def test_reverse_composes_given_x0(process: Discrete) -> None:
+@chains
+def test_reverse_composes_given_x0(process: Categories) -> None:
     for x0 in range(K):
         known = Estimate(torch.nn.functional.one_hot(STATES * 0 + x0, K).double())
         whole = process.reverse(known, STATES, 0.9, 0.1).probs[:, 0]
@@ -74,7 +87,7 @@ def test_reverse_composes_given_x0(process: Discrete) -> None:
 
 
 @every
-def test_float_and_tensor_times_agree(process: Discrete) -> None:
+def test_float_and_tensor_times_agree(process: Categories) -> None:
     early, late = tensor(0.0, 0.2, 0.5, 0.3, 1.0), tensor(0.3, 0.7, 1.0, 0.3, 1.0)
     x = torch.tensor([[0, 1], [2, 3], [2, 2], [1, 0], [2, 2]])
     estimate = Estimate(torch.softmax(torch.arange(40.0, dtype=torch.float64).reshape(5, 2, K).sin(), -1))
@@ -87,16 +100,16 @@ def test_float_and_tensor_times_agree(process: Discrete) -> None:
             close(law.probs[row], want.probs)
 
 
-@every
-def test_no_step_keeps_the_state(process: Discrete) -> None:
+@chains
+def test_no_step_keeps_the_state(process: Categories) -> None:
     flat = Estimate(torch.full((K, 1, K), 1 / K, dtype=torch.float64))
     for t in (0.0, 0.5, 1.0):
         close(process.reverse(flat, STATES, t, t).probs[:, 0], torch.eye(K))
         close(process.forward(STATES, t, t).probs[:, 0], torch.eye(K))
 
 
-@every
-def test_errors(process: Discrete) -> None:
+@chains
+def test_errors(process: Categories) -> None:
     flat = Estimate(torch.full((K, 1, K), 1 / K, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"ancestral reverse law only \(eta = 1\), got eta = 0"):
         process.reverse(flat, STATES, 0.5, 0.2, 0.0)
@@ -107,7 +120,7 @@ def test_errors(process: Discrete) -> None:
 
 
 @every
-def test_prior_is_the_marginal_at_the_end(process: Discrete) -> None:
+def test_prior_is_the_marginal_at_the_end(process: Categories) -> None:
     like = torch.zeros(5, 2, dtype=torch.int64)
     close(process.prior(like).probs, marginals(process, 1.0)[0])
     assert process.prior(like).probs.shape == (5, 2, K)

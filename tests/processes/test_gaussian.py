@@ -342,3 +342,21 @@ def test_process_is_a_protocol() -> None:
         Process()  # type: ignore[abstract]
     with pytest.raises(TypeError):
         Gaussian()  # type: ignore[abstract]
+
+
+@every
+def test_tensor_times_are_computed_in_float64_whatever_they_come_in(process: Gaussian) -> None:
+    """0.40625 is the same number in half, single and double precision: states in float64 then agree to rounding."""
+    t, s = 0.40625, 0.25
+    views = {
+        "marginal": lambda t: process.marginal(X0, t).mean,
+        "std": lambda t: process.marginal(X0, t).std * torch.ones_like(X0),
+        "perturb": lambda t: process.perturb(X0, t, XT),
+        "eps": lambda t: process.eps(XT, X0, t),
+        "score": lambda t: process.score(XT, X0, t),
+        "velocity": lambda t: process.velocity(XT, X0, t),
+        "reverse": lambda t: process.reverse(Estimate(X0), XT, t, s if isinstance(t, float) else t.new_tensor(s)).mean,
+    }
+    for view in views.values():
+        for dtype in (torch.float16, torch.float32):
+            close(view(torch.full((4,), t, dtype=dtype)), view(t), 1e-11)

@@ -343,3 +343,31 @@ def test_rows_do_not_see_each_other(sampler: Sampler) -> None:
     for i in range(3):
         alone = sample(D, sampler, x1=x[i : i + 1], times=times, noise=Seeds([4 + i]))
         torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 2.0])
+def test_every_share_of_noise_has_the_marginals_of_the_process(eta: float) -> None:
+    """Exact score, N(0.4, 0.3): mean and variance at t = 0.3 from t = 0.9, to first order in the step."""
+    process, world = LinearBeta(), gaussian(0.3, 0.4)
+    D = world.denoiser(process)
+    start, end = (world.marginal(process, t) for t in (0.9, 0.3))
+    errors = []
+    for n in (400, 800):
+        x = torch.full((2 + n, 1), float(start.mean), dtype=torch.float64)
+        x[1] += float(start.cov.sqrt())
+
+        class Rest(Basis):
+            def __init__(self) -> None:
+                super().__init__()
+                self.draws = 1
+
+        noise = Rest()
+        out = sample(D, EulerMaruyama(eta), x1=x, times=grids.uniform(n, start=0.9, end=0.3), noise=noise)
+        assert noise.draws == 1 + (n if eta else 0)
+        variance = float((out[1:] - out[0]).square().sum())
+        if eta:
+            assert float((out[2:] - out[0]).square().sum()) > 0.1 * eta * variance
+        errors.append((abs(float(out[0]) - float(end.mean)), abs(variance - float(end.cov))))
+    assert max(errors[1]) < 0.01
+    for a, b in zip(*errors, strict=True):
+        assert math.log2(a / b) == pytest.approx(1.0, abs=0.1)

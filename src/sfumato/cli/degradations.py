@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -24,7 +24,8 @@ class Kind(StrEnum):
     colorize = "colorize"
 
 
-OPTIONS = {"inpaint": ("mask",), "deblur": ("kernel", "std"), "enlarge": ("factor", "filter")}
+OPTIONS = {"inpaint": ("mask",), "deblur": ("kernel", "std", "border"), "enlarge": ("factor", "filter")}
+BORDERS = ("circular", "reflect", "zero", "valid")
 
 
 def check(wanted: Settings) -> None:
@@ -34,13 +35,15 @@ def check(wanted: Settings) -> None:
         typer.BadParameter: naming the option.
     """
     own = OPTIONS.get(wanted.operator, ())
-    for name in ("mask", "kernel", "std", "factor", "filter"):
+    for name in ("mask", "kernel", "std", "border", "factor", "filter"):
         if getattr(wanted, name) and name not in own:
             raise typer.BadParameter(f"--{name} does not belong to --operator {wanted.operator}.")
     if wanted.operator == "inpaint" and not wanted.mask:
         raise typer.BadParameter("--operator inpaint needs --mask FILE: white where the picture was seen, black else.")
     if wanted.operator == "deblur" and bool(wanted.kernel) == bool(wanted.std):
         raise typer.BadParameter("--operator deblur needs --kernel FILE or --std PIXELS (a Gaussian), one of them.")
+    if wanted.border not in ("", *BORDERS):
+        raise typer.BadParameter(f"--border is {', '.join(BORDERS)}, got {wanted.border!r}.")
     if wanted.operator == "enlarge" and wanted.factor < 2:
         raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
     if wanted.filter not in ("", "box", "bicubic"):
@@ -69,12 +72,19 @@ def build(wanted: Settings, x: Tensor) -> Operator:
     if wanted.operator == "colorize":
         return operators.Gray.luma()
     if wanted.operator == "deblur":
+        borders: Any = wanted.border or "circular"
         if wanted.std:
-            return operators.Blur.gaussian((height, width), wanted.std)
+            if borders == "circular":
+                return operators.Blur.gaussian((height, width), wanted.std)
+            taps = min(61, 2 * int(4 * wanted.std + 0.5) + 1)
+            return operators.Convolution.gaussian(wanted.std, width=taps, padding=borders)
         kernel = inputs.read(wanted.path("kernel")).mean(0)
         if not float(kernel.sum()) > 0.0:
             raise ValueError(f"the kernel {wanted.kernel} is black: it needs a positive sum.")
-        return operators.Blur(kernel / kernel.sum(), (height, width))
+        kernel = kernel / kernel.sum()
+        if borders == "circular":
+            return operators.Blur(kernel, (height, width))
+        return operators.Convolution(kernel, borders)
     if wanted.filter == "bicubic":
         r = 1 if wanted.simulate else wanted.factor
         return operators.Downsample.bicubic(wanted.factor, (height * r, width * r))

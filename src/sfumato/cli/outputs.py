@@ -99,6 +99,12 @@ def write_items(folder: Path, x: Tensor, name: str) -> None:
         write_picture(folder / f"{name}-{i:03d}.png", picture)
 
 
+def write_texts(folder: Path, texts: list[str], name: str) -> None:
+    """One UTF-8 file for each text."""
+    for i, text in enumerate(texts):
+        (folder / f"{name}-{i:03d}.txt").write_text(text, "utf-8")
+
+
 def write_picture(path: Path, x: Tensor) -> None:
     """One picture (C, H, W), values held to [0, 1]."""
     from sfumato.data import images

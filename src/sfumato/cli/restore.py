@@ -33,12 +33,14 @@ class Settings:
     std: float = 0.0
     factor: int = 0
     filter: str = ""
+    border: str = ""
     sigma: float | None = None
     solver: str = ""
     samples: int = 1
     steps: int | None = None
     seed: int = 0
     batch: int = 4
+    low_memory: bool = False
     fields: dict[str, str] = field(default_factory=dict)
     simulate: bool = False
     device: str = "cpu"
@@ -58,6 +60,9 @@ def command(
     std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
     factor: Annotated[int, typer.Option(min=0, help="enlarge: by how much.")] = 0,
     filter_: Annotated[str, typer.Option("--filter", help="enlarge: how it was reduced, box or bicubic.")] = "",
+    border: Annotated[
+        str, typer.Option(help="deblur: what lies beyond it: circular, reflect, zero, or valid (the scene goes on).")
+    ] = "",
     sigma: Annotated[
         float | None, typer.Option(min=0.0, help="Noise in the input, black 0 to white 1; estimated if not given.")
     ] = None,
@@ -65,6 +70,9 @@ def command(
     samples: Annotated[int, typer.Option(min=1, help="Plausible results; from 2 on with their spread.")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the solver.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples that run together.")] = 4,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One row or window at a time, gradients computed twice.")
+    ] = False,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="The input is clean: degrade it first, and score.")
     ] = False,
@@ -88,12 +96,14 @@ def command(
         std=std,
         factor=factor,
         filter=filter_,
+        border=border,
         sigma=sigma,
         solver=solver,
         samples=samples,
         steps=steps,
         seed=seed,
         batch=batch,
+        low_memory=low_memory,
         fields=pairs(settings),
         simulate=simulate,
         device=device,
@@ -115,7 +125,17 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     model = zoo.load(wanted.model, device=where)
     m, clean, grey = measure(wanted, model.event, console)
     method, reason = choose(wanted, model, m)
-    console.emit("start", command="restore", settings=asdict(wanted), solver=repr(method), reason=reason, sigma=m.sigma)
+    need = model.memory(m, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)
+    console.emit(
+        "start",
+        command="restore",
+        settings=asdict(wanted),
+        solver=repr(method),
+        reason=reason,
+        sigma=m.sigma,
+        memory=need,
+    )
+    console.note(f"memory: tensors of about {need / 1e6:.0f} MB beside the weights.")
     if dry:
         console.data(f"would restore {wanted.file} with {method!r}, sigma {m.sigma:.4g}, into {out}. {reason}".strip())
         console.emit("done", dry_run=True)
@@ -124,7 +144,13 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
         console.note(f"solver: {method!r}: {reason}")
     with console.progress("restore") as tick:
         result = model.restore(
-            m, solver=method, samples=wanted.samples, seed=wanted.seed, batch=wanted.batch, progress=tick
+            m,
+            solver=method,
+            samples=wanted.samples,
+            seed=wanted.seed,
+            batch=wanted.batch,
+            low_memory=wanted.low_memory,
+            progress=tick,
         )
     found = judge(m, result, clean, console)
     content = {

@@ -36,7 +36,7 @@ def command(
     n: Annotated[int, typer.Option("-n", "--samples", min=1, help="How many.")] = 16,
     cond: Annotated[list[int], typer.Option(help="Class of all samples; repeated: of each in turn.")] = [],  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
-    sampler: Annotated[str, typer.Option(help="Key of a sampler; DPM-Solver++ 2M if not given.")] = "",
+    sampler: Annotated[str, typer.Option(help="Key of a sampler; one that suits the model if not given.")] = "",
     scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1: none.")] = 1.0,
     size: Annotated[list[int], typer.Option(min=1, help="Side, or height and width, where the model is for any.")] = [],  # noqa: B006
     batch: Annotated[int, typer.Option(min=1, help="Samples that run together.")] = 16,
@@ -50,7 +50,7 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw samples: PNG files (arrays for other data), a sheet of them, and a manifest that repeats the run."""
+    """Draw samples: PNG files and a sheet of them, texts, or arrays, and a manifest that repeats the run."""
     wanted = Settings(
         model, n, list(cond), steps, sampler, scale, list(size), batch, seed, pairs(settings), device, dtype.value
     )
@@ -64,18 +64,23 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     from sfumato import zoo
     from sfumato.cli import options, outputs
     from sfumato.cli.methods import method
+    from sfumato.codecs import Alphabet
+    from sfumato.codecs.alphabet import text
     from sfumato.samplers import Sampler
 
     where = options.device(wanted.device)
-    kind: Any = method(wanted.sampler, "samplers", Sampler) if wanted.sampler else type(zoo.defaults.sampler())
-    sampler = kind(**options.checked(kind, wanted.fields))
+    asked = method(wanted.sampler, "samplers", Sampler) if wanted.sampler else None
     model = zoo.load(wanted.model, device=where)
+    own = None if asked or wanted.fields else zoo.defaults.own(model.denoiser)
+    kind: Any = asked or type(zoo.defaults.sampler(model.denoiser.process))
+    sampler = own[0] if own else kind(**options.checked(kind, wanted.fields))
     cond = _labels(wanted, model)
     console.emit("start", command="sample", settings=asdict(wanted), sampler=repr(sampler))
     if dry:
         console.data(f"would draw {wanted.n} from {wanted.model} with {sampler!r} in {wanted.steps} steps, into {out}")
         console.emit("done", dry_run=True)
         return
+    written: list[str] = []
     began = time.perf_counter()
     with console.progress(f"sample {wanted.model}") as tick:
         x = model.sample(
@@ -83,7 +88,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
             seed=wanted.seed,
             cond=cond,
             steps=wanted.steps,
-            sampler=sampler,
+            sampler=None if own else sampler,
             scale=wanted.scale,
             size=tuple(wanted.size * 2 if len(wanted.size) == 1 else wanted.size) or None,
             batch=wanted.batch,
@@ -91,7 +96,11 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
             progress=tick,
         )
     with outputs.writing(out) as part:
-        outputs.write_items(part, x, "sample")
+        if isinstance(model.codec, Alphabet):
+            written = [text(row) for row in x]
+            outputs.write_texts(part, written, "sample")
+        else:
+            outputs.write_items(part, x, "sample")
         if outputs.is_picture(x):
             outputs.write_picture(part / "grid.png", outputs.grid(x))
         content = {"command": "sample", "settings": asdict(wanted), "sampler": repr(sampler), "seconds": _since(began)}
@@ -100,6 +109,8 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     for name in names:
         console.emit("item", path=str(out / name))
         console.data(str(out / name))
+    for i, words in enumerate(written):
+        console.data(f"\n--- {i}\n{words}")
     console.emit("done", out=str(out))
 
 

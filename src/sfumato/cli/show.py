@@ -13,7 +13,7 @@ from sfumato.cli.options import Json, Quiet, Verbose
 EXAMPLES = {
     "solvers": "sfumato restore picture.png --operator inpaint --mask mask.png --solver {key} --samples 4 -o out",
     "samplers": "sfumato sample fashion -n 16 --sampler {key} -o out",
-    "recipes": "sfumato train {key} FOLDER -o run",
+    "recipes": "sfumato train FOLDER --recipe {key} -o run",
 }
 # What a method must have for the example of its folder to run: not all samplers start from a denoiser, not all recipes
 # are trained.

@@ -1,4 +1,4 @@
-"""`sfumato train DATA --out RUN`: a model of a folder of pictures or of a NumPy file, resumable bit for bit."""
+"""`sfumato train DATA --out RUN`: a model of a folder of pictures, a NumPy file or a text, resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from sfumato.cli.options import device as present
 if TYPE_CHECKING:
     from sfumato.data.arrays import Arrays
     from sfumato.data.images import ImageFolder
+    from sfumato.data.levels import Levels
+    from sfumato.data.text import Text
 
-    Source = Arrays | ImageFolder
+    Source = Arrays | ImageFolder | Levels | Text
 
 ARRAYS = (".npy", ".npz")
-OURS = ("channels", "dims", "classes")  # fields that the data decide
+TEXTS = (".txt",)
+OURS = ("channels", "dims", "classes", "length")  # fields that the data decide
+WINDOW = 128  # characters of a training item of text
 REPORT = 50  # steps between JSON lines
 
 
@@ -35,14 +39,17 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, or a .npy or .npz file.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, a .npy or .npz file, or a .txt file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: settings, checkpoint, metrics.")],
     recipe: Annotated[str | None, typer.Option(help="Key of the recipe; edm if not given.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all; chosen by the size of the data.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Items in a step; chosen by their size.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.0, help="Peak learning rate of AdamW; 0.001.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the weights, the order and the noise; 0.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Pictures: side of the square crops; 64.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures: side of the square crops; 64. Text: characters of a window; 128."),
+    ] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=3, help="Pictures: 1 grey, 3 color; 3.")] = None,
     fit: Annotated[str | None, typer.Option(help="Pictures: resize (whole things) or crop (texture); resize.")] = None,
     classes: Annotated[bool, typer.Option("--classes", help="Pictures: each subfolder is a class.")] = False,
@@ -167,11 +174,12 @@ def _begin(data: Path, recipe: str, asked: dict[str, Any], fields: dict[str, str
     pictures = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
     plan = {k: asked.get(k, v) for k, v in pictures.items()} if data.is_dir() else {}
     seed = asked.get("seed", 0)
-    source = _open(data, plan, asked)
-    guess = _network(source.event, len(source), whole=plan.get("fit", "resize") == "resize")
-    guess |= {"channels": source.event[0], "dims": len(source.event) - 1, "classes": len(source.names)}
+    source = _categories(_open(data, plan, asked), recipe, known, chosen)
+    guess = _guess(source, whole=plan.get("fit", "resize") == "resize")
     if "sigma_data" in known and "sigma_data" not in chosen:
         guess["sigma_data"] = _spread(source, seed)
+    from sfumato.zoo.files import codec_config
+
     whole = make(**{**{k: v for k, v in guess.items() if k in known}, **chosen})
     count = asked.get("batch", min(len(source), 64 if math.prod(source.event) <= 4096 else 16))
     plan |= {
@@ -182,13 +190,13 @@ def _begin(data: Path, recipe: str, asked: dict[str, Any], fields: dict[str, str
         "rate": asked.get("rate", 1e-3),
         "seed": seed,
     }
-    sizes = list(source.event[1:])
+    first, *sizes = source.event
     anywhere = not getattr(whole, "attention", ()) and len(sizes) == 2
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
-        "codec": {"kind": "affine", **dataclasses.asdict(source.codec)},
-        "event": [source.event[0], *([None] * len(sizes) if anywhere else sizes)],
+        "codec": codec_config(source.codec),
+        "event": [first, *([None] * len(sizes) if anywhere else sizes)],
         **({"size": sizes} if anywhere else {}),  # of what is sampled, unless another is asked for
         "names": list(source.names),
         "training": plan,
@@ -209,7 +217,9 @@ def _again(
     if lines := differences(config, wanted):
         raise typer.BadParameter(f"the run in {out} has other settings ({', '.join(lines)}): leave them out.")
     config["training"]["steps"] = asked.get("steps", config["training"]["steps"])
-    source = _open(data, config["training"], {})
+    known = [field.name for field in dataclasses.fields(_maker(config["recipe"]))]
+    plan = config["training"] | {"size": config["event"][0]} if data.suffix.lower() in TEXTS else config["training"]
+    source = _categories(_open(data, plan, {}), config["recipe"], known, config["fields"])
     found = {"items": len(source), "shape": list(source.event), "names": list(source.names)}
     want = {"items": saved["training"]["items"], "shape": saved["training"]["shape"], "names": saved["names"]}
     if lines := differences(want, found):
@@ -266,6 +276,7 @@ def _rewrite(out: Path, config: dict[str, Any]) -> None:
 
 
 def _open(data: Path, plan: dict[str, Any], asked: dict[str, Any]) -> Source:
+    from sfumato.data import text
     from sfumato.data.arrays import Arrays
     from sfumato.data.images import ImageFolder
 
@@ -273,12 +284,47 @@ def _open(data: Path, plan: dict[str, Any], asked: dict[str, Any]) -> Source:
         return ImageFolder(data, plan["size"], plan["channels"], fit=plan["fit"], classes=plan["classes"])
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there.")
-    if data.suffix.lower() not in ARRAYS:
-        raise ValueError(f"training data are a folder of pictures, or a .npy or .npz file, got {data.name}.")
-    for name in ("size", "channels", "fit", "classes"):
+    written = data.suffix.lower() in TEXTS
+    if data.suffix.lower() not in ARRAYS and not written:
+        raise ValueError(f"training data are a folder of pictures, a .npy, .npz or .txt file, got {data.name}.")
+    for name in ("channels", "fit", "classes") if written else ("size", "channels", "fit", "classes"):
         if name in asked:
-            raise typer.BadParameter(f"--{name} is for folders of pictures: an array is taken as it is.")
+            raise typer.BadParameter(
+                f"--{name} is for folders of pictures: {'a text' if written else 'an array'} is taken as it is."
+            )
+    if written:
+        return text.Text(text.read(data), plan.get("size", asked.get("size", WINDOW)))
     return Arrays.read(data)
+
+
+def _categories(source: Source, recipe: str, known: list[str], chosen: dict[str, Any]) -> Source:
+    """The source as the recipe takes it: levels of pictures, or symbols of text, where it is one on categories."""
+    from sfumato.data.arrays import Arrays
+    from sfumato.data.levels import Levels
+    from sfumato.data.text import Text
+
+    if isinstance(source, Text):
+        if "length" not in known:
+            raise typer.BadParameter(f"{recipe} is not for text: ardm, mdlm and d3pm are.")
+        if "levels" in chosen and chosen["levels"] != len(source.codec.symbols):
+            raise typer.BadParameter("levels is decided by the text: leave --set levels out.")
+        return source
+    if "levels" not in known:
+        return source
+    if isinstance(source, Arrays) and not source.pictures:
+        raise typer.BadParameter(f"{recipe} is for pictures of whole numbers, or text: these are real numbers.")
+    return Levels(source, chosen.get("levels", 256))  # type: ignore[arg-type]
+
+
+def _guess(source: Source, *, whole: bool) -> dict[str, Any]:
+    """Fields that the data decide, or suggest."""
+    from sfumato.data.text import Text
+
+    if isinstance(source, Text):
+        few = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.1 if len(source) < 5000 else 0.0}  # (ours)
+        return {**few, "length": source.event[0], "levels": len(source.codec.symbols), "logistic": False}
+    sizes = {"channels": source.event[0], "dims": len(source.event) - 1, "classes": len(source.names)}
+    return _network(source.event, len(source), whole=whole) | sizes
 
 
 def _network(event: tuple[int, ...], items: int, *, whole: bool) -> dict[str, Any]:

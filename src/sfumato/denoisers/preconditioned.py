@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.denoisers.base import Denoiser
 from sfumato.estimate import Estimate
-from sfumato.processes import Coefficient, Gaussian, Time, expand, lib
+from sfumato.processes import Coefficient, Gaussian, Time, exact, expand, lib
 
 
 class Scheme(NamedTuple):
@@ -96,6 +96,38 @@ def edm(sigma_data: float = 0.5) -> Parameterization:
     return scheme
 
 
+def trig(sigma_data: float = 0.5) -> Parameterization:
+    """TrigFlow's: x_0 = cos(a) u - sin(a) sd F(u / sd, a) where alpha = cos(a), sigma = sd sin(a); the clock is a.
+
+    It is EDM's with the sign of F turned, so that sd F = dx / da. Source: Lu & Song 2025 (2410.11081) eq. 4.
+    """
+    base = edm(sigma_data)
+
+    def scheme(alpha: Coefficient, sigma: Coefficient) -> Scheme:
+        c = base(alpha, sigma)
+        tensors = isinstance(alpha, Tensor) or isinstance(sigma, Tensor)
+        a, b = (torch.as_tensor(v) if tensors else v for v in (sigma, alpha * sigma_data))
+        return Scheme(c.c_in, c.c_skip, -c.c_out, lib(a).atan2(a, b))
+
+    return scheme
+
+
+def consistency(sigma_data: float = 0.5, sigma_min: float = 0.002) -> Parameterization:
+    """EDM's preconditioning with D = u / alpha at sigma / alpha = sigma_min, the end of a consistency function.
+
+    With r = sigma / alpha: c_skip = sd^2 / ((r - sigma_min)^2 + sd^2), c_out = (r - sigma_min) sd / sqrt(r^2 + sd^2),
+    of u / alpha. Needs alpha > 0. Source: Song et al. 2023 (2303.01469) appendix C.
+    """
+    base = edm(sigma_data)
+
+    def scheme(alpha: Coefficient, sigma: Coefficient) -> Scheme:
+        r, c = sigma / alpha, base(alpha, sigma)
+        c_skip = sigma_data**2 / ((r - sigma_min) ** 2 + sigma_data**2) / alpha
+        return Scheme(c.c_in, c_skip, (r - sigma_min) * sigma_data * c.c_in * alpha, c.c_noise)
+
+    return scheme
+
+
 class Preconditioned(Denoiser):
     """A network `net(u, c_noise, cond)` as a denoiser.
 
@@ -121,6 +153,7 @@ class Preconditioned(Denoiser):
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process = self.process if cond is None else self.process.bind(cond)
         assert isinstance(process, Gaussian)
+        t = exact(t)
         alpha = process.alpha(t)
         c = self.scheme(alpha, process._level(t))
         c_noise = self.clock(t) if self.clock else c.c_noise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,13 +70,21 @@ class Windowed(Wrapper):
                     _crop(var, corner, weight.shape).add_(v * weight)
         return Estimate(mean / total, None if var is None else var / total)
 
+    @staticmethod
+    def count(length: int, window: int, overlap: int) -> int:
+        """How many windows cover an axis."""
+        return len(_spans(length, window, overlap))
+
     def _ramp(self, xt: Tensor, shape: Sequence[int]) -> Tensor:
-        """Blending weight: rises linearly over the overlap at each border, never to 0."""
+        """Blending weight: rises as sin^2 over the overlap at each border, never to 0 (ours: two such add up to 1, and
+        what a network makes of the border of its window hardly counts)."""
         weight = torch.ones(*shape, dtype=xt.dtype, device=xt.device)
         for axis, n in enumerate(shape):
             i = torch.arange(n, dtype=xt.dtype, device=xt.device)
             rise = ((torch.minimum(i, n - 1 - i) + 1) / (self.overlap + 1)).clamp(max=1.0)
-            weight = weight * rise.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+            weight = weight * (0.5 * math.pi * rise).sin().square().reshape(
+                [-1 if a == axis else 1 for a in range(len(shape))]
+            )
         return weight
 
     def _cond(self, cond: Any, corners: Sequence[tuple[int, ...]], xt: Tensor, shape: torch.Size) -> Any:

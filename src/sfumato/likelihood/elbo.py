@@ -11,6 +11,9 @@ drift, which those papers write apart, add up with the first and last term to th
 depends on the process through its end points only (VDM). Drawing t with density g^2 / sigma^2, as ScoreFlow does, is
 drawing lambda uniformly, whatever the process.
 
+On categories the chain is the same, its KL exact, and continuous time has the KL between the rates of jumps
+(`likelihood.discrete`).
+
 Source: Ho et al. 2020 (2006.11239) eq. 5; Song et al. 2021 (2101.09258) theorem 3 and appendix B; Huang et al. 2021
 (2106.02808) eq. 13; Kingma et al. 2021 (2107.00630) eq. 11 and 17.
 """
@@ -27,13 +30,15 @@ from torch import Tensor
 
 from sfumato.denoisers import Denoiser
 from sfumato.estimate import Estimate
-from sfumato.laws import Normal
+from sfumato.laws import Categorical, Normal
 from sfumato.likelihood.decoders import Decoder, density, discretized
+from sfumato.likelihood.discrete import chain_term, jump_term
 from sfumato.likelihood.divergence import rademacher, with_divergence
 from sfumato.noise import Noise
-from sfumato.processes import Coefficient, Gaussian, Time, expand
+from sfumato.processes import Categories, Coefficient, Gaussian, Jumping, Process, Time, expand
 from sfumato.processes.variances import Reverse, small
 
+BELOW_ONE = 1.0 - 1e-12  # where the rates of jumps are finite
 LOW, HIGH = -20.0, 40.0  # log SNR beyond which an integral over it is cut: less than 1e-9 E |x_0|^2 is lost below
 
 
@@ -72,31 +77,33 @@ def elbo(
     """The bound of the chain that samples over `times`, with one draw of x_t for each term.
 
     Args:
-        x0: (B, *event), model space; in [-1, 1] for the default decoder.
+        x0: (B, *event), model space; in [-1, 1] for the default decoder. Categories: int64, and the law of x_0 itself
+            is the decoder; `reverse` and `decoder` are not used.
         times: falling from 1, as samplers take them. If the last has noise, x_0 is decoded from x there by `denoised`.
         reverse: the chain's variance: `small`, `large`, `learned` or `known` of `sfumato.processes.variances`. In a
             step to x_0, where btilde = 0, the btilde of the step before stands for it, as in the papers' code.
         decoder: log p(x_0 | law): `discretized` or `density`.
 
-    Source: Ho et al. 2020 (2006.11239) eq. 5 and 13.
+    Source: Ho et al. 2020 (2006.11239) eq. 5 and 13; Austin et al. 2021 (2107.03006) eq. 1.
     """
     process = denoiser.process
-    assert isinstance(process, Gaussian)
     prior = process.marginal(x0, times[0]).kl(process.prior(x0))
-    floor = process.weights(times[-3], times[-2])[2] ** 2 if len(times) > 2 else 0.0
+    floor, end = 0.0, times[-1]
+    if isinstance(process, Gaussian):
+        floor = process.weights(times[-3], times[-2])[2] ** 2 if len(times) > 2 else 0.0
+        end = process.sigma(end)
     terms = []
     for t, s in pairwise(times):
         xt = process.marginal(x0, t).sample(noise)
         terms.append(step_term(process, denoiser(xt, t), x0, xt, t, s, floor, reverse, decoder))
-    if process.sigma(times[-1]) > 0.0:
-        xt = process.marginal(x0, times[-1]).sample(noise)
-        terms.append(-decoder(denoised(denoiser, xt, times[-1]), x0))
+    if end > 0.0:
+        terms.append(_decoded(denoiser, x0, times[-1], noise, denoised, decoder))
     steps = torch.stack(terms[:-1], 1) if terms[:-1] else x0.new_zeros(x0.shape[0], 0)
     return Bound(prior, steps, terms[-1])
 
 
 def step_term(
-    process: Gaussian,
+    process: Process,
     estimate: Estimate,
     x0: Tensor,
     xt: Tensor,
@@ -110,6 +117,9 @@ def step_term(
 
     Times are floats, or one for each row. `floor` stands for btilde where s has no noise.
     """
+    if isinstance(process, Categories):
+        return chain_term(process, estimate, x0, xt, t, s)
+    assert isinstance(process, Gaussian)
     law = reverse(process, estimate, xt, t, s, floor)
     assert isinstance(law, Normal)
     if isinstance(s, float):
@@ -171,7 +181,8 @@ def continuous_elbo(
 ) -> Bound:
     """The bound of continuous time, by `points` stratified draws of log SNR for each row, one x_t for each.
 
-    Unbiased but for what lies below a log SNR of -20.
+    Unbiased but for what lies below a log SNR of -20. On categories t itself is drawn, the terms are `jump_term`, and
+    `integrand`, `readout` and `decoder` are not used.
 
     Args:
         x0: (B, *event), model space.
@@ -183,17 +194,31 @@ def continuous_elbo(
     Source: the head of this file.
     """
     process = denoiser.process
-    assert isinstance(process, Gaussian)
-    low, high = (min(max(process.log_snr(t), LOW), HIGH) for t in (1.0, end))
-    offset = noise.uniform(torch.empty(x0.shape[0], dtype=torch.float64, device=x0.device))
-    terms = []
-    for i in range(points):
-        t = process.time_of(low + (i + offset) / points * (high - low))
-        xt = process.marginal(x0, t).sample(noise)
-        terms.append(integrand(denoiser, x0, xt, t, noise) * ((high - low) / points))
     prior = process.marginal(x0, 1.0).kl(process.prior(x0))
-    last = process.marginal(x0, end).sample(noise)
-    return Bound(prior, torch.stack(terms, 1), -decoder(readout(denoiser, last, end), x0))
+    offset = noise.uniform(torch.empty(x0.shape[0], dtype=torch.float64, device=x0.device))
+    places = [(i + offset) / points for i in range(points)]
+    terms = []
+    if isinstance(process, Gaussian):
+        low, high = (min(max(process.log_snr(t), LOW), HIGH) for t in (1.0, end))
+        for place in places:
+            t = process.time_of(low + place * (high - low))
+            xt = process.marginal(x0, t).sample(noise)
+            terms.append(integrand(denoiser, x0, xt, t, noise) * ((high - low) / points))
+    else:
+        assert isinstance(process, Jumping)
+        for place in places:
+            t = (1.0 - place * (1.0 - end)).clamp(max=BELOW_ONE)
+            xt = process.marginal(x0, t).sample(noise)
+            terms.append(jump_term(process, denoiser(xt, t), x0, xt, t) * ((1.0 - end) / points))
+    return Bound(prior, torch.stack(terms, 1), _decoded(denoiser, x0, end, noise, readout, decoder))
+
+
+def _decoded(denoiser: Denoiser, x0: Tensor, t: float, noise: Noise, readout: Readout, decoder: Decoder) -> Tensor:
+    """-log p(x_0 | x_t) for one x_t drawn, (B,)."""
+    xt = denoiser.process.marginal(x0, t).sample(noise)
+    if isinstance(denoiser.process, Categories):
+        return -Categorical(denoiser(xt, t).mean).log_prob(x0)
+    return -decoder(readout(denoiser, xt, t), x0)
 
 
 def eps_error(process: Gaussian, x0: Tensor, D: Tensor, t: Time) -> Tensor:

@@ -3,6 +3,8 @@
 Per item, (B,), unless they compare two sets.
 """
 
+from sfumato.metrics.attacks import Gradient, classifier_gradient, linf_attack, through, wilson
+from sfumato.metrics.auroc import auroc
 from sfumato.metrics.coverage import central_interval, coverage
 from sfumato.metrics.crps import crps
 from sfumato.metrics.energy import energy_score
@@ -16,13 +18,17 @@ from sfumato.metrics.sliced import sliced_wasserstein
 from sfumato.metrics.ssim import ssim
 
 __all__ = [
+    "Gradient",
+    "auroc",
     "central_interval",
+    "classifier_gradient",
     "coverage",
     "crps",
     "crps_sum",
     "energy_score",
     "frechet",
     "frechet_normal",
+    "linf_attack",
     "mae",
     "mase",
     "mse",
@@ -32,4 +38,6 @@ __all__ = [
     "quantiles",
     "sliced_wasserstein",
     "ssim",
+    "through",
+    "wilson",
 ]

@@ -10,6 +10,7 @@ from sfumato.operators.downsample import Downsample
 from sfumato.operators.gray import Gray
 from sfumato.operators.hadamard import Hadamard
 from sfumato.operators.identity import Identity
+from sfumato.operators.likelihoods import Likelihood, Poisson, Speckle
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
@@ -29,14 +30,17 @@ __all__ = [
     "Gray",
     "Hadamard",
     "Identity",
+    "Likelihood",
     "Linear",
     "LinearFunction",
     "Mask",
     "Matrix",
     "Measurement",
     "Operator",
+    "Poisson",
     "Quantize",
     "Separable",
+    "Speckle",
     "Spectral",
     "VaryingBlur",
     "Veil",

@@ -7,7 +7,7 @@ mask is a new operator. Inner products are the real ones; a complex operator doc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ class Operator(ABC):
     def event(self, y: Tensor) -> tuple[int, ...]:
         """Shape of one x_0 for measurements shaped as `y`, (B, *measured)."""
 
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Operator:
+        """The operator of these rows of the measurements y: itself, unless each row has its own (a mask, a kernel)."""
+        return self
+
     def at(self, parameters: Any) -> Operator:
         """The operator with other parameters: what blind solvers move along, their current value in `memory`."""
         raise TypeError(f"{type(self).__name__} has no parameters to estimate.")
@@ -43,7 +47,9 @@ class Linear(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y, (B, *event): <A x, y> = <x, A^T y>."""
         with torch.enable_grad():
-            x = torch.zeros(y.shape[0], *self.event(y), dtype=y.dtype, device=y.device, requires_grad=True)
+            # data are real where measurements are complex: A^T is then Re(A^H)
+            real = y.dtype.to_real()
+            x = torch.zeros(y.shape[0], *self.event(y), dtype=real, device=y.device, requires_grad=True)
             (grad,) = torch.autograd.grad(self(x), x, y)
         return grad
 
@@ -165,22 +171,46 @@ def conjugate_gradients(
     A row stops where its residual has fallen by `tolerance` (ten times the rounding of its dtype by default) or where
     it meets negative curvature, so that a map which is not quite positive does no harm.
     """
-    small = 10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - apply(x))
+    return krylov(lambda p: (apply(p), p), b, r, x, steps=steps, tolerance=tolerance)
+
+
+def krylov(
+    apply: Callable[[Tensor], tuple[Tensor, Tensor]],
+    b: Tensor,
+    r: Tensor,
+    x: Tensor | float,
+    *,
+    steps: int,
+    tolerance: float | None = None,
+) -> Tensor:
+    """x + L (the solution of M z = r) by conjugate gradients, for apply(p) = (M p, L p), of which p is a direction.
+
+    What the map makes on its way is so kept: of M = A C A^T + sigma^2 and L = C A^T each product with C serves both.
+
+    Args:
+        b: what the residual r is compared with; rows stop as in `conjugate_gradients`.
+    """
+    small = 10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance
     p, rr = r, _dot(r, r)
     goal = small**2 * _dot(b, b)
     for _ in range(steps):
-        Ap = apply(p)
-        curvature = _dot(p, Ap)
+        Mp, Lp = apply(p)
+        curvature = _dot(p, Mp)
         alive = (rr > goal) & (curvature > 0)
         if not bool(alive.any()):
             break
         a = torch.where(alive, rr / torch.where(alive, curvature, 1.0), 0.0)
-        x, r = x + a * p, r - a * Ap
+        x, r = x + a.reshape(-1, *[1] * (Lp.ndim - 1)) * Lp, r - a * Mp
         rr_next = _dot(r, r)
         p = torch.where(alive, r + torch.where(alive, rr_next / torch.where(alive, rr, 1.0), 0.0) * p, p)
         rr = torch.where(alive, rr_next, rr)
-    return x
+    return x if isinstance(x, Tensor) else torch.zeros_like(Lp)
+
+
+def own(values: Tensor, index: Sequence[int], y: Tensor) -> Tensor:
+    """These rows of `values` where they hold one for each row of y; all of them where they serve every row."""
+    return values[list(index)] if values.ndim == y.ndim and len(values) == len(y) > 1 else values
 
 
 def cast(values: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sfumato.noise import Noise
 from sfumato.operators import kernels
-from sfumato.operators.base import Linear, Spectral, cast
+from sfumato.operators.base import Linear, Spectral, cast, own
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,31 @@ class Blur(Spectral):
         """A random camera shake: see `kernels.motion`."""
         return cls(kernels.motion(noise, width, intensity), size, threshold)
 
+    @classmethod
+    def band(cls, size: tuple[int, ...], low: float = 0.0, high: float = 0.25) -> Blur:
+        """Only frequencies from `low` to `high`, in cycles per sample (0 to 0.5), are seen on each axis; s is 0 or 1.
+
+        A signal of 16 kHz that went through a telephone is `band((length,), 300 / 16000, 3400 / 16000)`; a recording
+        at half the rate, with an ideal filter, is `band((length,))`.
+
+        Raises:
+            ValueError: unless 0 <= low < high <= 0.5.
+        """
+        if not 0.0 <= low < high <= 0.5:
+            raise ValueError(f"a band from low to high in cycles per sample, within 0 and 0.5, got {low} to {high}.")
+        taps = []
+        for n in size:
+            f = torch.fft.fftfreq(n, dtype=torch.float64).abs()
+            taps.append(torch.fft.ifft(((f >= low) & (f <= high)).double()).real.roll(n // 2))
+        return cls(reduce(torch.Tensor.mul, torch.meshgrid(*taps, indexing="ij")), size)
+
+    @property
+    def parameters(self) -> Tensor:
+        return self.kernel
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Blur:
+        return replace(self, kernel=own(self.kernel, index, y))
+
     def at(self, parameters: Tensor) -> Blur:
         """The blur with another kernel; differentiable in it."""
         return replace(self, kernel=parameters)
@@ -69,7 +95,24 @@ class Blur(Spectral):
         return torch.fft.fftn(x, dim=self._axes, norm="ortho")
 
     def V(self, z: Tensor) -> Tensor:
-        return torch.fft.ifftn(z, dim=self._axes, norm="ortho").real
+        return torch.fft.irfftn(half(z), s=self.size, dim=self._axes, norm="ortho")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _check_size(self, x)
+        return filtered(cast(half(self._phase * self.s), x), x, self._axes)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return filtered(cast(half(self._phase * self.s), y).conj(), y, self._axes)
+
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        s, phase = half(self.s), half(self._phase)
+        return filtered(cast(torch.where(s > 0, s / (s**2 + rho), 0.0) * phase.conj(), y), y, self._axes)
+
+    def solve(self, b: Tensor, rho: float) -> Tensor:
+        return filtered(cast(1.0 / (half(self.s) ** 2 + rho), b), b, self._axes)
+
+    def project(self, x: Tensor) -> Tensor:
+        return filtered(cast((half(self.s) > 0).to(self.s.dtype), x), x, self._axes)
 
     def Ut(self, y: Tensor) -> Tensor:
         return torch.fft.fftn(y, dim=self._axes, norm="ortho") * cast(self._phase, y).conj()
@@ -119,6 +162,13 @@ class DecimatedBlur(Linear):
         object.__setattr__(self, "_K", K)
         object.__setattr__(self, "_g", g)
 
+    @property
+    def parameters(self) -> Tensor:
+        return self.kernel
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> DecimatedBlur:
+        return replace(self, kernel=own(self.kernel, index, y))
+
     def at(self, parameters: Tensor) -> DecimatedBlur:
         """The operator with another kernel; differentiable in it."""
         return replace(self, kernel=parameters)
@@ -148,7 +198,8 @@ class DecimatedBlur(Linear):
     def _spread(self, spectrum_y: Tensor) -> Tensor:
         """A^T of the measurement with this spectrum: zeros between pixels repeat a spectrum r times along each axis."""
         whole = spectrum_y.repeat(*[1] * (spectrum_y.ndim - len(self.size)), *[self.factor] * len(self.size))
-        return torch.fft.ifftn(cast(self._K, whole).conj() * whole, dim=self._axes).real
+        spectrum_x = cast(half(self._K), whole).conj() * half(whole)
+        return torch.fft.irfftn(spectrum_x, s=self.size, dim=self._axes)
 
     @property
     def _axes(self) -> tuple[int, ...]:
@@ -169,7 +220,18 @@ def spectrum(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def convolve(K: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Circular convolution of x along `axes` with the kernel whose transfer function is K."""
-    return torch.fft.ifftn(cast(K, x) * torch.fft.fftn(x, dim=axes), dim=axes).real
+    return filtered(cast(half(K), x), x, axes)
+
+
+def half(K: Tensor) -> Tensor:
+    """The half of a spectrum of real data that says all of it."""
+    return K[..., : K.shape[-1] // 2 + 1]
+
+
+def filtered(H: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """x with its spectrum along `axes` multiplied by H, the half of that of a real filter."""
+    size = [x.shape[axis] for axis in axes]
+    return torch.fft.irfftn(H * torch.fft.rfftn(x, dim=axes), s=size, dim=axes)
 
 
 def _check_size(operator: Blur | DecimatedBlur, x: Tensor) -> None:

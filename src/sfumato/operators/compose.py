@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +34,29 @@ class Compose(Operator):
         return self.outer(self.inner(x))
 
     def event(self, y: Tensor) -> tuple[int, ...]:
-        middle = y.new_empty(()).expand(y.shape[0], *self.outer.event(y))
-        return self.inner.event(middle)
+        return self.inner.event(self._middle(y))
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Compose:
+        return Compose(self.outer.of_rows(index, y), self.inner.of_rows(index, self._middle(y)))
+
+    @property
+    def parameters(self) -> Any:
+        """Those of the outer operator: what comes before it is known."""
+        return self.outer.parameters
+
+    def at(self, parameters: Any) -> Compose:
+        """The outer operator with other parameters, after the same inner one."""
+        return Compose(self.outer.at(parameters), self.inner)
 
     @property
     def seen(self) -> Callable[[Tensor], Tensor] | None:
         """What a mask that comes last leaves empty: noise stays zero there."""
         found: Any = getattr(self.outer, "seen", None)
         return found
+
+    def _middle(self, y: Tensor) -> Tensor:
+        """A stand-in for what lies between the two, of its shape."""
+        return y.new_empty(()).expand(y.shape[0], *self.outer.event(y))
 
 
 class LinearCompose(Compose, Linear):

@@ -1,13 +1,17 @@
-"""Convolution with borders that are not circular: reflected or zero."""
+"""Convolution with borders that are not circular: reflected, zero, or beyond what was seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sfumato.noise import Noise
+from sfumato.operators import kernels
 from sfumato.operators.base import Linear
 from sfumato.operators.blur import convolve, spectrum
 
@@ -16,33 +20,67 @@ from sfumato.operators.blur import convolve, spectrum
 class Convolution(Linear):
     """y_i = sum_j k_j x_(i - j + floor(width / 2)) on each channel, of data that goes on beyond its borders.
 
+    What a camera does is "valid": the scene goes on, so x_0 is larger than y by the width of the kernel less one, and
+    nothing is supposed of it. The other two keep the size and suppose something.
+
     With reflected borders the adjoint folds them back and is not the convolution with the flipped kernel: it comes from
-    automatic differentiation. Pseudo-inverse and `solve` by conjugate gradients: blurs are ill-conditioned,
-    and A^+ then stops at 200 steps, short of their smallest singular values.
+    automatic differentiation. Pseudo-inverse and `solve` by conjugate gradients: blurs are ill-conditioned, and A^+
+    then stops at 200 steps, short of their smallest singular values.
 
     Args:
         kernel: taps, (k_h, k_w) for images (B, C, H, W), (k,) for signals (B, C, L).
-        padding: "reflect" (without repeating the edge, as in DPS's code) or "zero".
+        padding: "reflect" (without repeating the edge, as in DPS's code), "zero" or "valid".
 
     Raises:
-        ValueError: for another padding, or data not larger than the border that is reflected.
+        ValueError: for another padding, or data not larger than the border that is reflected, or than the kernel.
     """
 
     kernel: Tensor
-    padding: Literal["reflect", "zero"] = "reflect"
+    padding: Literal["reflect", "zero", "valid"] = "reflect"
 
     def __post_init__(self) -> None:
-        if self.padding not in ("reflect", "zero"):
-            raise ValueError(f'padding is "reflect" or "zero", got {self.padding!r}: Blur is circular.')
+        if self.padding not in ("reflect", "zero", "valid"):
+            raise ValueError(f'padding is "reflect", "zero" or "valid", got {self.padding!r}: Blur is circular.')
         if self.kernel.ndim not in (1, 2):
             raise ValueError(f"a kernel has one axis (signals) or two (images), got {tuple(self.kernel.shape)}.")
+
+    @classmethod
+    def gaussian(
+        cls,
+        std: float = 3.0,
+        *,
+        width: int = 61,
+        axes: int = 2,
+        padding: Literal["reflect", "zero", "valid"] = "reflect",
+    ) -> Convolution:
+        """A normal kernel cut at 4 std. Source: DPS (2209.14687): 61 x 61 taps, std 3, reflected borders."""
+        taps = kernels.normal(width, std, radius=int(4 * std + 0.5))
+        return cls(reduce(torch.Tensor.mul, torch.meshgrid(*[taps] * axes, indexing="ij")), padding)
+
+    @classmethod
+    def motion(
+        cls,
+        noise: Noise,
+        *,
+        width: int = 61,
+        intensity: float = 0.5,
+        padding: Literal["reflect", "zero", "valid"] = "reflect",
+    ) -> Convolution:
+        """A random camera shake, see `kernels.motion`. Source: DPS (2209.14687): 61 x 61, intensity 0.5, reflected."""
+        return cls(kernels.motion(noise, width, intensity), padding)
+
+    @property
+    def parameters(self) -> Tensor:
+        return self.kernel
 
     def at(self, parameters: Tensor) -> Convolution:
         """The operator with another kernel; differentiable in it."""
         return replace(self, kernel=parameters)
 
     def event(self, y: Tensor) -> tuple[int, ...]:
-        return tuple(y.shape[1:])
+        if self.padding != "valid":
+            return tuple(y.shape[1:])
+        return (*y.shape[1:2], *(n + k - 1 for n, k in zip(y.shape[2:], self.kernel.shape, strict=True)))
 
     def __call__(self, x: Tensor) -> Tensor:
         axes = self.kernel.ndim
@@ -53,10 +91,14 @@ class Convolution(Linear):
                 f"data of {tuple(x.shape[2:])} cannot be reflected for a kernel of {tuple(self.kernel.shape)}: use "
                 "zero padding, a smaller kernel, or Blur."
             )
+        if self.padding == "valid" and any(k > n for k, n in zip(self.kernel.shape, x.shape[2:], strict=True)):
+            raise ValueError(f"data of {tuple(x.shape[2:])} are smaller than the kernel {tuple(self.kernel.shape)}.")
         border = [n for k in reversed(self.kernel.shape) for n in (k - 1 - k // 2, k // 2)]
-        padded = functional.pad(x, border, mode="reflect" if self.padding == "reflect" else "constant")
+        padded = x
+        if self.padding != "valid":
+            padded = functional.pad(x, border, mode="reflect" if self.padding == "reflect" else "constant")
         # by FFT (61 x 61 taps would cost a hundred times more): what wraps around falls outside the part that is kept
         y = convolve(spectrum(self.kernel, tuple(padded.shape[2:])), padded, tuple(range(-axes, 0)))
         for axis, k in zip(range(2, 2 + axes), self.kernel.shape, strict=True):
-            y = y.narrow(axis, k - 1 - k // 2, x.shape[axis])
+            y = y.narrow(axis, k - 1 - k // 2, padded.shape[axis] - k + 1)
         return y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -38,11 +39,11 @@ class Downsample(Spectral):
         if r < 1 or k < 1:
             raise ValueError(f"a factor and a number of axes of at least 1 are needed, got {r} and {k}.")
         grid = torch.arange(r, dtype=torch.float64)
-        basis = torch.cos(math.pi / r * (grid + 0.5) * grid[:, None]) * math.sqrt(2 / r)
-        basis[0] = math.sqrt(1 / r)
-        s = torch.zeros([r, 1] * (k - 1) + [r], dtype=torch.float64)
-        s.view(-1)[0] = r ** (-k / 2)
-        object.__setattr__(self, "_basis", basis)
+        axis = torch.cos(math.pi / r * (grid + 0.5) * grid[:, None]) * math.sqrt(2 / r)
+        axis[0] = math.sqrt(1 / r)
+        s = torch.zeros(r**k, dtype=torch.float64)
+        s[0] = r ** (-k / 2)
+        object.__setattr__(self, "_basis", reduce(torch.kron, [axis] * k))
         object.__setattr__(self, "s", s)
 
     @staticmethod
@@ -54,34 +55,51 @@ class Downsample(Spectral):
         kept = y.ndim - self.axes
         return (*y.shape[1:kept], *(n * self.factor for n in y.shape[kept:]))
 
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._blocks(x).mean(-1)
+
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        # every singular value that is not 0 is the same
+        power = float(self.factor) ** -self.axes
+        return self._copied(y if rho == 0.0 else power / (power + rho) * y)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._copied(self(x))
+
     def Vt(self, x: Tensor) -> Tensor:
-        r, size = self.factor, tuple(x.shape[-self.axes :])
-        if x.ndim < self.axes + 2 or any(n % r for n in size):
-            raise ValueError(
-                f"Downsample({r}, axes={self.axes}) takes (B, C, ...) with multiples of {r} along the last {self.axes} "
-                f"axes, got {tuple(x.shape)}: crop or pad the data; signals (B, C, L) need axes=1."
-            )
-        for dim in range(-1, -2 * self.axes, -2):
-            x = self._turn(x.unflatten(dim, (-1, r)), dim, inverse=False)
-        return x
+        return self._blocks(x) @ cast(self._basis, x).T
 
     def V(self, z: Tensor) -> Tensor:
-        for k in range(self.axes):
-            dim = -1 - 2 * (self.axes - 1 - k)
-            z = self._turn(z, dim, inverse=True).flatten(dim - 1, dim)
-        return z
+        return self._joined(z @ cast(self._basis, z))
 
     def Ut(self, y: Tensor) -> Tensor:
-        for dim in range(-1, -2 * self.axes, -2):
-            y = y.unsqueeze(dim)
-        return pad(y, [0, self.factor - 1] + [0, 0, 0, self.factor - 1] * (self.axes - 1))
+        return pad(y.unsqueeze(-1), [0, self.factor**self.axes - 1])
 
     def U(self, z: Tensor) -> Tensor:
-        for dim in range(-1, -1 - self.axes, -1):
-            z = z.select(dim, 0)
-        return z
+        return z[..., 0]
 
-    def _turn(self, x: Tensor, dim: int, *, inverse: bool) -> Tensor:
-        """The block basis, or its transpose, along one axis."""
-        basis = cast(self._basis, x)
-        return (x.transpose(dim, -1) @ (basis if inverse else basis.T)).transpose(dim, -1)
+    def _blocks(self, x: Tensor) -> Tensor:
+        """The numbers of each block along a last axis, (*, n_1 / r, ..., r^axes)."""
+        r, k = self.factor, self.axes
+        size = tuple(x.shape[-k:])
+        if x.ndim < k + 2 or any(n % r for n in size):
+            raise ValueError(
+                f"Downsample({r}, axes={k}) takes (B, C, ...) with multiples of {r} along the last {k} axes, got "
+                f"{tuple(x.shape)}: crop or pad the data; signals (B, C, L) need axes=1."
+            )
+        kept = x.ndim - k
+        x = x.reshape(*x.shape[:kept], *(n for m in size for n in (m // r, r)))
+        inside = [kept + 2 * i + 1 for i in range(k)]
+        return x.movedim(inside, list(range(-k, 0))).flatten(-k)
+
+    def _joined(self, blocks: Tensor) -> Tensor:
+        """The inverse of `_blocks`."""
+        r, k = self.factor, self.axes
+        x = blocks.unflatten(-1, [r] * k)
+        kept = x.ndim - 2 * k
+        x = x.movedim(list(range(-k, 0)), [kept + 2 * i + 1 for i in range(k)])
+        return x.reshape(*x.shape[:kept], *(m * r for m in x.shape[kept::2]))
+
+    def _copied(self, y: Tensor) -> Tensor:
+        """Every number of y in all places of its block."""
+        return self._joined(y.unsqueeze(-1).expand(*y.shape, self.factor**self.axes))

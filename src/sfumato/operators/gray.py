@@ -24,7 +24,7 @@ class Gray(Spectral):
 
     weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
     s: Tensor = field(init=False)
-    _basis: Tensor = field(init=False)
+    _axis: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         w = torch.tensor(self.weights, dtype=torch.float64)
@@ -33,8 +33,7 @@ class Gray(Spectral):
         first = torch.zeros_like(w)
         first[0] = w.norm()
         v = w + first if w[0] >= 0 else w - first  # away from cancellation
-        basis = torch.eye(len(w), dtype=w.dtype) - 2 * torch.outer(v, v) / v.dot(v)
-        object.__setattr__(self, "_basis", -basis if w[0] >= 0 else basis)
+        object.__setattr__(self, "_axis", v / v.norm())
         object.__setattr__(self, "s", first)
 
     @classmethod
@@ -45,18 +44,47 @@ class Gray(Spectral):
     def event(self, y: Tensor) -> tuple[int, ...]:
         return (len(self.weights), *y.shape[2:])
 
+    def __call__(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return (self._weight(x) * x).sum(1, keepdim=True)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._weight(y) * y
+
+    def ridge(self, y: Tensor, rho: float) -> Tensor:
+        return self._weight(y) * (y / (sum(w * w for w in self.weights) + rho))
+
+    def project(self, x: Tensor) -> Tensor:
+        return self.pinv(self(x))
+
     def Vt(self, x: Tensor) -> Tensor:
-        if x.shape[1] != len(self.weights):
-            raise ValueError(
-                f"Gray has {len(self.weights)} weights, the data {x.shape[1]} channels: give one for each."
-            )
-        return x.movedim(1, -1) @ cast(self._basis, x)
+        self._check(x)
+        return self._reflected(x).movedim(1, -1)
 
     def V(self, z: Tensor) -> Tensor:
-        return (z @ cast(self._basis, z)).movedim(-1, 1)
+        return self._reflected(z.movedim(-1, 1))
 
     def Ut(self, y: Tensor) -> Tensor:
         return pad(y.movedim(1, -1), [0, len(self.weights) - 1])
 
     def U(self, z: Tensor) -> Tensor:
         return z[..., :1].movedim(-1, 1)
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[1] != len(self.weights):
+            raise ValueError(
+                f"Gray has {len(self.weights)} weights, the data {x.shape[1]} channels: give one for each."
+            )
+
+    def _weight(self, like: Tensor) -> Tensor:
+        """The weights, shaped to multiply (B, C, ...)."""
+        w = torch.tensor(self.weights, dtype=like.dtype, device=like.device)
+        return w.reshape(-1, *[1] * (like.ndim - 2))
+
+    def _reflected(self, x: Tensor) -> Tensor:
+        """The reflection along `_axis` of every pixel of (B, C, ...), with the sign that makes the first axis w / |w|:
+        no matrix product, whose inner size would be the handful of channels."""
+        v = cast(self._axis, x).reshape(-1, *[1] * (x.ndim - 2))
+        along = (v * x).sum(1, keepdim=True)
+        sign = -1.0 if self.weights[0] >= 0 else 1.0
+        return torch.addcmul(sign * x, v, along, value=-2.0 * sign)

@@ -37,12 +37,17 @@ def estimate_sigma(y: Tensor, seen: Tensor | None = None) -> float:
 def chi_square(m: Measurement, x0: Tensor) -> Tensor:
     """|y - A x_0|^2 / (n sigma^2) of each row, (B,): 1 +- sqrt(2 / n) for the truth or an exact sample given y.
 
-    n counts what was seen. Well above 1: sigma is too small, A is not the operator, or the solver failed; well below:
+    n counts what was seen; of noise that is not Gaussian it is Pearson's statistic, (y - c)^2 / Var[y | c].
+    Well above 1: sigma is too small, A is not the operator, or the solver failed; well below:
     sigma is too large, or x_0 fits the noise.
 
     Raises:
         ValueError: if sigma is 0, for which the residual itself should be.
     """
+    if m.likelihood is not None:
+        clean = m.operator(x0)
+        terms = m.seen * (m.y - clean) ** 2 / m.likelihood.variance(clean)
+        return terms.flatten(1).sum(1) / count(m).clamp(min=1)
     if m.sigma == 0.0:
         raise ValueError("without noise there is no chi-square: the residual itself should be zero.")
     r = m.residual(x0).flatten(1)
@@ -51,6 +56,4 @@ def chi_square(m: Measurement, x0: Tensor) -> Tensor:
 
 def count(m: Measurement) -> Tensor:
     """How many numbers of y are measurements, of each row, (B,): places that a mask does not see are none."""
-    seen = getattr(m.operator, "seen", None)
-    ones = torch.ones_like(m.y.real) if seen is None else seen(m.y).real.expand(m.y.shape)
-    return ones.flatten(1).sum(1)
+    return m.seen.expand(m.y.shape).flatten(1).sum(1)

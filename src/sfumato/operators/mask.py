@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sfumato.noise import Noise
 from sfumato.operators import drawing
-from sfumato.operators.base import Spectral
+from sfumato.operators.base import Spectral, own
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class Mask(Spectral):
     """y = mask x: the size of x is kept, y is zero where nothing was seen, and so is its noise.
 
     Args:
-        mask: true or 1 where seen; broadcastable to (B, *event) from the right: (H, W) serves every channel.
+        mask: true or 1 where seen; broadcastable to (B, *event) from the right: (H, W) serves every channel,
+            (B, 1, H, W) is a mask for each row.
     """
 
     mask: Tensor
@@ -103,6 +105,9 @@ class Mask(Spectral):
         starts = places + torch.arange(count) * width
         at = torch.arange(length)
         return cls(~((at >= starts[:, None]) & (at < starts[:, None] + width)).any(0))
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Mask:
+        return replace(self, mask=own(self.mask, index, y))
 
     @property
     def s(self) -> Tensor:  # type: ignore[override]

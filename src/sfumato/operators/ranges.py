@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sfumato.operators.base import Operator, cast
+from sfumato.noise import Noise
+from sfumato.operators.base import Operator, cast, own
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,23 @@ class Veil(Operator):
 
     factor: float | Tensor
     veil: Tensor
+
+    @classmethod
+    def haze(cls, transmission: float | Tensor, airlight: float | Tensor = 1.0) -> Veil:
+        """y = T x + (1 - T) a: of the light of the scene the share T arrives, the rest is the light a of the air."""
+        return cls(transmission, torch.as_tensor((1.0 - transmission) * airlight))
+
+    @classmethod
+    def low_light(cls, noise: Noise, like: Tensor) -> Veil:
+        """Where GDP begins when both are unknown: f = 0.01 z, one number, and M ~ U(0, 1e-4) shaped as `like`.
+
+        Source: the public code of GDP (2304.01247).
+        """
+        return cls(0.01 * noise.normal(torch.empty(1))[0], 1e-4 * noise.uniform(like))
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Veil:
+        factor = own(self.factor, index, y) if isinstance(self.factor, torch.Tensor) else self.factor
+        return Veil(factor, own(self.veil, index, y))
 
     def __call__(self, x: Tensor) -> Tensor:
         factor = cast(self.factor, x) if isinstance(self.factor, torch.Tensor) else self.factor

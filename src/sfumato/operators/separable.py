@@ -141,7 +141,10 @@ def _along(x: Tensor, matrices: tuple[Tensor, ...], *, transpose: bool) -> Tenso
     """Each matrix, or its transpose, applied along its own trailing axis."""
     for i, matrix in enumerate(matrices):
         a, dim = cast(matrix, x), i - len(matrices)
-        x = (x.transpose(dim, -1) @ (a if transpose else a.T)).transpose(dim, -1)
+        if dim == -2:
+            x = (a.T if transpose else a) @ x
+        else:
+            x = (x.transpose(dim, -1) @ (a if transpose else a.T)).transpose(dim, -1)
     return x
 
 

@@ -1,31 +1,52 @@
 """Forward processes: how data become noise."""
 
+from sfumato.processes.additive import Additive, GammaNoise, MixtureNoise, TwoGammaNoise
 from sfumato.processes.anchored import Anchored, entry
-from sfumato.processes.base import Coefficient, Process, Time, expand, lib
+from sfumato.processes.base import Coefficient, Process, Time, exact, expand, lib
+from sfumato.processes.binomial import Bernoulli, Binomial
+from sfumato.processes.categories import Categories, Jumping
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
-from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP
+from sfumato.processes.neighbours import Neighbours
+from sfumato.processes.pinned import Brownian, Pinned, Tent
+from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
+from sfumato.processes.transitions import Transitions
 
 __all__ = [
     "EDM",
+    "Additive",
     "Anchored",
+    "Bernoulli",
+    "Binomial",
+    "Brownian",
+    "Categories",
     "Coefficient",
     "Cosine",
     "Discrete",
+    "GammaNoise",
     "Gaussian",
     "Geometric",
+    "Jumping",
     "LearnedEnds",
     "LearnedSchedule",
     "LinearBeta",
+    "MixtureNoise",
+    "Neighbours",
+    "Pinned",
     "Process",
     "Rectified",
     "SigmoidBeta",
     "SubVP",
     "Table",
+    "Tent",
     "Time",
+    "Transitions",
+    "Trigonometric",
+    "TwoGammaNoise",
     "entry",
+    "exact",
     "expand",
     "lib",
 ]

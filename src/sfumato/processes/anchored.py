@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.laws import Normal
-from sfumato.processes.base import Coefficient, Time, expand
+from sfumato.processes.base import Coefficient, Time, exact, expand
 from sfumato.processes.gaussian import Gaussian
 
 
@@ -52,14 +52,14 @@ class Anchored(Gaussian):
         return self.inner.alpha(t)
 
     def sigma(self, t: Time) -> Coefficient:
-        level = self.inner.sigma(t)
+        level = self._level(t)
         return level if isinstance(self.scale, float) and self.scale == 1.0 else self._times_scale(level)
 
     def shift(self, t: Time, like: Tensor) -> Tensor:
-        return expand(1.0 - self.inner.alpha(t), like) * self._anchor(like)
+        return expand(1.0 - self.inner.alpha(exact(t)), like) * self._anchor(like)
 
     def shift_rate(self, t: Time, like: Tensor) -> Tensor:
-        return -expand(self.inner.rates(t)[0], like) * self._anchor(like)
+        return -expand(self.inner.rates(exact(t))[0], like) * self._anchor(like)
 
     def log_snr(self, t: Time) -> Coefficient:
         return self.inner.log_snr(t)

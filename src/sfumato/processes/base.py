@@ -26,6 +26,14 @@ def lib(t: Time) -> Any:
     return torch if isinstance(t, Tensor) else math
 
 
+def exact(t: Time) -> Time:
+    """The time that coefficients are computed at: a tensor in float64, whatever precision it came in. They are cast on
+    use, by `expand`. (A device without float64 keeps its own.)"""
+    if isinstance(t, Tensor) and t.is_floating_point() and t.device.type != "mps":
+        return t.double()
+    return t
+
+
 def expand(t: Time, x: Tensor) -> Coefficient:
     """A coefficient ready to multiply `x`: a float as it is; a tensor cast to x's dtype, padded right with ones."""
     if not isinstance(t, Tensor):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sfumato.estimate import Estimate
 from sfumato.laws import Normal
-from sfumato.processes.base import Coefficient, Process, Time, expand, ordered
+from sfumato.processes.base import Coefficient, Process, Time, exact, expand, ordered
 
 
 class Gaussian(Process):
@@ -50,6 +50,7 @@ class Gaussian(Process):
 
     def marginal(self, x0: Tensor, t: Time) -> Normal:
         """N(alpha x_0 + shift, sigma^2)."""
+        t = exact(t)
         mean = x0 * expand(self.alpha(t), x0)
         shift = self.shift(t, x0)
         return Normal(mean if _is_zero(shift) else mean + shift, expand(self.sigma(t), x0))
@@ -144,21 +145,23 @@ class Gaussian(Process):
 
     def perturb(self, x0: Tensor, t: Time, eps: Tensor) -> Tensor:
         """x_t = alpha x_0 + shift + sigma eps."""
-        return self.marginal(x0, t).mean + expand(self.sigma(t), x0) * eps
+        law = self.marginal(x0, t)
+        return law.mean + law.std * eps
 
     def eps(self, xt: Tensor, x0: Tensor, t: Time) -> Tensor:
         """The noise (x_t - alpha x_0 - shift) / sigma that leads from x_0 to x_t."""
-        return (xt - self.marginal(x0, t).mean) / expand(self.sigma(t), xt)
+        return (xt - self.marginal(x0, t).mean) / expand(self.sigma(exact(t)), xt)
 
     def score(self, xt: Tensor, x0: Tensor, t: Time) -> Tensor:
         """grad log p_t(x_t) = (alpha D + shift - x_t) / sigma^2 (Tweedie), with x0 the estimate D."""
-        return (self.marginal(x0, t).mean - xt) / expand(self.sigma(t), xt) ** 2
+        return (self.marginal(x0, t).mean - xt) / expand(self.sigma(exact(t)), xt) ** 2
 
     def velocity(self, xt: Tensor, x0: Tensor, t: Time) -> Tensor:
         """dx/dt of the probability-flow ODE, alpha' D + shift' + sigma' eps, with x0 the estimate D.
 
         Source: Song et al. 2021 (2011.13456) eq. 13; Lipman et al. 2023 (2210.02747) eq. 15.
         """
+        t = exact(t)
         d_alpha, d_level = self.rates(t)
         # sigma' eps = (sigma' / sigma) (x_t - alpha D - shift): the elementwise scale cancels.
         rate = d_level / self._level(t)

@@ -201,6 +201,29 @@ class Rectified(Gaussian):
 
 
 @dataclass(frozen=True)
+class Trigonometric(Gaussian):
+    """alpha = cos(pi t / 2), sigma = sigma_data sin(pi t / 2): TrigFlow, whose x_t has the spread of the data always.
+
+    Source: Lu & Song 2025 (2410.11081) section 3.
+    """
+
+    sigma_data: float = 0.5
+
+    def alpha(self, t: Time) -> Coefficient:
+        return lib(t).cos(0.5 * math.pi * t)
+
+    def sigma(self, t: Time) -> Coefficient:
+        return self.sigma_data * lib(t).sin(0.5 * math.pi * t)
+
+    def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
+        half = 0.5 * math.pi
+        return -half * lib(t).sin(half * t), half * self.sigma_data * lib(t).cos(half * t)
+
+    def time_of(self, log_snr: Time) -> Coefficient:
+        return lib(log_snr).atan(lib(log_snr).exp(-0.5 * log_snr) / self.sigma_data) / (0.5 * math.pi)
+
+
+@dataclass(frozen=True)
 class SubVP(LinearBeta):
     """alpha = exp(-B / 2), sigma = 1 - exp(-B) (the standard deviation): the sub-VP process.
 

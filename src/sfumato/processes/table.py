@@ -136,15 +136,7 @@ class Table(VariancePreserving):
         return torch.tensor(self._log_snrs, dtype=torch.float64)
 
     def _tensor_log_snr(self, t: Tensor) -> Tensor:
-        n, values = t.double() * self.steps, self._tensor.to(t.device)
-        i = n.floor().clamp(1, self.steps - 1).long()
-        left, right = values[i - 1], values[i]
-        part = (n - i).clamp(0.0, 1.0)
-        last = right == -math.inf  # an interval that falls to zero SNR
-        straight = left + part * (torch.where(last, left, right) - left)
-        ending = left + 2.0 * torch.log1p(-torch.where(last, part, 0.0))
-        inside = torch.where(last, ending, straight)
-        return torch.where(n <= 1.0, values[0] - 2.0 * torch.log(n), inside)
+        return interpolated(self._tensor, t)
 
     @staticmethod
     def _root(log_snr: Time) -> Coefficient:
@@ -155,3 +147,16 @@ class Table(VariancePreserving):
             return math.sqrt(1.0 / (1.0 + math.exp(-log_snr)))
         small = math.exp(log_snr)
         return math.sqrt(small / (1.0 + small))
+
+
+def interpolated(values: Tensor, t: Tensor) -> Tensor:
+    """Log SNR at times t of a table with `values` at n / N, (N,), as `Table` says; differentiable in both."""
+    n, values = t.double() * len(values), values.to(t.device)
+    i = n.floor().clamp(1, len(values) - 1).long()
+    left, right = values[i - 1], values[i]
+    part = (n - i).clamp(0.0, 1.0)
+    last = right == -math.inf  # an interval that falls to zero SNR
+    straight = left + part * (torch.where(last, left, right) - left)
+    ending = left + 2.0 * torch.log1p(-torch.where(last, part, 0.0))
+    inside = torch.where(last, ending, straight)
+    return torch.where(n <= 1.0, values[0] - 2.0 * torch.log(n), inside)

@@ -18,7 +18,7 @@ from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Ancestral
 from sfumato.training import Steps
 
-EXAMPLE = "python gallery/annotated_ddpm.py --root ROOT   # or: sfumato train annotated FOLDER -o run"
+EXAMPLE = "python gallery/annotated_ddpm.py --root ROOT   # or: sfumato train FOLDER --recipe annotated -o run"
 
 
 @dataclass(frozen=True)

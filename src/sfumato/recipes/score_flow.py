@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser, Preconditioned, predict_eps
-from sfumato.likelihood import Bound, continuous_elbo
+from sfumato.likelihood import Bound, Dequantizer, continuous_elbo
 from sfumato.noise import Noise
 from sfumato.processes import LinearBeta
 from sfumato.recipes.pictures import Pictures
@@ -21,8 +21,9 @@ class Recipe(Pictures):
     KL(p | p_SDE) <= 0.5 integral g^2 E |score - s|^2 dt + KL(p_1 | prior). Times are drawn with density g^2 / sigma^2,
     which makes the weight constant: log SNR is then uniform. `bound` adds the offset of the first noise level with its
     entropy, without which the number is no bound. The likelihood of the flow (`likelihood.log_prob`) is another number,
-    which this bound does not hold. Samples are worse than with DDPM's loss. Data in [-1, 1], dequantised. The network
-    is the library's U-Net, not DDPM++ (ours); the variational dequantisation of the paper is not here.
+    which this bound does not hold. Samples are worse than with DDPM's loss. Data in [-1, 1], dequantised: by
+    uniform noise, or by `dequantizer()`, which is trained after the score model on `Dequantizer.bound`. The network is
+    the library's U-Net, not DDPM++, and the dequantiser's no flow (ours).
 
     Source: Song et al. 2021 (2101.09258) theorem 1 and 3, eq. 7, section 3.3, appendix B.
     """
@@ -43,6 +44,10 @@ class Recipe(Pictures):
     def objective(self, denoiser: Denoiser) -> Likelihood:
         """The likelihood-weighted loss in nats, with importance-sampled times."""
         return Likelihood(denoiser, UniformLogSNR(self.end))
+
+    def dequantizer(self) -> Dequantizer:
+        """An untrained dequantiser of 8-bit pictures, which begins as uniform noise."""
+        return Dequantizer(self.unet(leaving=2))
 
     def bound(self, denoiser: Denoiser, x0: Tensor, noise: Noise, points: int = 100) -> Bound:
         """The bound on -log p_SDE(x0), offset included, with `points` calls of the denoiser and one more."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from sfumato import grids
 from sfumato.denoisers import Denoiser, Preconditioned, predict_eps, predict_score
+from sfumato.likelihood import Density, log_prob_adaptive
+from sfumato.noise import Noise
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Geometric, LinearBeta, SubVP
 from sfumato.processes.variances import large, small
@@ -18,6 +22,8 @@ from sfumato.samplers import (
     ReverseDiffusion,
     Sampler,
     SNRLangevin,
+    Solved,
+    sample_ode,
 )
 from sfumato.training import Denoising, Uniform, eps_weight
 
@@ -34,7 +40,7 @@ class Recipe(Pictures):
 
     `conditioned(m)` overwrites what m saw after every predictor and corrector move: inpainting and colourisation (with
     `Gray`, whose projection is the paper's channel rotation). In the public code the last state of both keeps the noise
-    of the unseen part; here it is denoised with the rest. Likelihood: `likelihood.log_prob` on this process.
+    of the unseen part; here it is denoised with the rest. `flow` and `log_prob` are the ODE's samples and likelihood.
 
     The defaults are CIFAR-10's under VE; `Recipe.vp()` and `Recipe.sub_vp()` are its other two, without a corrector.
     The corrector's norms are per sample, where the paper's are averaged over the batch (ours).
@@ -117,6 +123,14 @@ class Recipe(Pictures):
             one = Overwrite(corrector, measurement)
             moves = one if moves is None else Chain(moves, one)
         return self._chain(Overwrite(self._predictor(), measurement), moves)
+
+    def flow(self, denoiser: Denoiser, x1: Tensor) -> Solved:
+        """The end of the flow from x1, RK45 at 1e-5, with its calls; needs torchdiffeq (extra `ode`)."""
+        return sample_ode(denoiser, x1, end=0.0 if self.kind == "ve" else 1e-3)
+
+    def log_prob(self, denoiser: Denoiser, x0: Tensor, noise: Noise) -> Density:
+        """log p(x0) in nats by RK45 at 1e-5 with one Rademacher vector, and its calls; needs torchdiffeq."""
+        return log_prob_adaptive(denoiser, x0, start=0.0 if self.kind == "ve" else 1e-5, noise=noise)
 
     def _predictor(self) -> Sampler:
         if self.predictor == "euler-maruyama":

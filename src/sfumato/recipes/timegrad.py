@@ -163,8 +163,8 @@ class Recipe(Series):
     times x horizon. It forecasts: a gap inside the past is drawn from what came before it, and blind to what follows.
     The state of few series is not squeezed through C / 2 numbers as in the paper (`Ring`; ours). The code's index
     embedding is a constant input of the network, the same as a bias, and left out. `scheme` "v" and "flow" are
-    ours, and better with deterministic samplers in few steps (see CSDI). A window holds max(lags) steps, the context and
-    the horizon.
+    ours, and better with deterministic samplers in few steps (see CSDI). A window holds max(lags) steps, the context
+    and the horizon.
 
     Source: Rasul et al. 2021 (2101.12072) section 3, algorithms 1 and 2, section 4.3; public code.
     """

@@ -61,6 +61,7 @@ def trajectory(
     grid = list(times)
     with torch.set_grad_enabled(grad):
         x, memory = x1, sampler.init(denoiser, x1)
+    del x1  # or the start would stay in memory to the end
     yield Step(0, grid[0], x, memory)
     for i in range(1, len(grid)):
         t, s = grid[i - 1], grid[i]

@@ -26,3 +26,6 @@ class Consistency(Sampler):
         process = denoiser.process
         assert isinstance(process, Gaussian)
         return process.forward(denoiser(xt, t).mean, 0.0, s).sample(noise), memory
+
+
+Recipe = Consistency

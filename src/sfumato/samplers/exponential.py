@@ -42,14 +42,20 @@ def moments(k: float, count: int) -> list[float]:
 
 def weights(k: float, nodes: Sequence[float]) -> list[float]:
     """w with sum_i w_i p(nodes_i) = int_0^1 e^{-k (1 - r)} p(r) dr for each polynomial p of degree below len(nodes)."""
-    parts, result = moments(k, len(nodes)), []
+    parts = moments(k, len(nodes))
+    return [sum(c * part for c, part in zip(basis, parts, strict=True)) for basis in lagrange(nodes)]
+
+
+def lagrange(nodes: Sequence[float]) -> list[list[float]]:
+    """Coefficients, lowest power first, of the polynomials that are 1 at one node and 0 at the others."""
+    result = []
     for i, node in enumerate(nodes):
-        basis = [1.0]  # the Lagrange polynomial of this node, lowest power first
+        basis = [1.0]
         for j, other in enumerate(nodes):
             if j != i:
                 gap = node - other
                 basis = [(a - other * b) / gap for a, b in zip([0.0, *basis], [*basis, 0.0], strict=True)]
-        result.append(sum(c * part for c, part in zip(basis, parts, strict=True)))
+        result.append(basis)
     return result
 
 

@@ -6,7 +6,8 @@ Score SDE (Song et al. 2021, 2011.13456). The third predictor of the paper, ance
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -38,13 +39,24 @@ def simulate(
         yield x
 
 
+def last(states: Iterable[Tensor]) -> Tensor:
+    """The last of the states, at the end of the grid."""
+    (x,) = deque(states, maxlen=1)
+    return x
+
+
 @dataclass(frozen=True)
 class EulerMaruyama(Sampler):
-    """One step of the reverse SDE, dx = (f x - g^2 score) dt + g dw, in t. First order in law.
+    """One step of the reverse SDE, dx = (f x - (1 + eta^2) / 2 g^2 score) dt + eta g dw, in t. First order in law.
 
-    A step to sigma = 0 returns its mean, as the paper's code does in its last step. It needs finite f and g at t: not
-    alpha = 0. Source: Song et al. 2021 (2011.13456) eq. 6 and appendix E.
+    Every eta >= 0 has the marginals of the process: 1 is the reverse SDE, 0 the probability-flow ODE; SDEFlow's lambda
+    is 1 - eta^2. A step to sigma = 0 returns its mean, as the papers' code does in its last step. It needs finite f and
+    g at t: not alpha = 0.
+
+    Source: Song et al. 2021 (2011.13456) eq. 6 and appendix E; Huang et al. 2021 (2106.02808) section 5 for eta.
     """
+
+    eta: float = 1.0
 
     def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
         process = denoiser.process
@@ -55,9 +67,9 @@ class EulerMaruyama(Sampler):
         def drift(x: Tensor, t: float) -> Tensor:
             D = denoiser(x, t).mean
             # f x + shift' is the velocity of the flow and half of g^2 score; the reverse SDE has all of it.
-            return process.velocity(x, D, t) - 0.5 * g**2 * process.score(x, D, t)
+            return process.velocity(x, D, t) - 0.5 * (self.eta * g) ** 2 * process.score(x, D, t)
 
-        (xs,) = simulate(drift, lambda x, t: 0.0 if last else g, xt, (t, s), noise)
+        (xs,) = simulate(drift, lambda x, t: 0.0 if last else self.eta * g, xt, (t, s), noise)
         return xs, memory
 
 

@@ -1,5 +1,6 @@
 """Solvers: zero-shot posterior samplers for inverse problems."""
 
+from sfumato.solvers.adp import ADP
 from sfumato.solvers.base import Guided, Solver
 from sfumato.solvers.ccdf import CCDF
 from sfumato.solvers.copaint import CoPaint
@@ -25,6 +26,7 @@ from sfumato.solvers.tds import TDS
 from sfumato.solvers.tmpd import TMPD
 
 __all__ = [
+    "ADP",
     "CCDF",
     "DAPS",
     "DDNM",

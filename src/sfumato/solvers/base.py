@@ -34,11 +34,15 @@ class Solver(ABC):
     Attributes:
         needs: the least type of operator that the method can use.
         warm: whether `start` knows the data, so that a grid may begin at any time.
+        climbs: whether it follows the gradient of any log p(y | A x_0), so that counts and speckle will do as noise.
+        differentiates: whether it takes gradients through the denoiser, which keeps its activations in memory.
     """
 
     steps: int = 100
     needs: ClassVar[type[Operator]] = Operator  # type: ignore[type-abstract]
     warm: ClassVar[bool] = False
+    climbs: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     def times(self, process: Gaussian) -> Times:
         """The grid of the run: uniform in log SNR unless the paper names one."""
@@ -79,11 +83,16 @@ class Solver(ABC):
             x1, times: another start, another grid than the method's own.
 
         Raises:
-            TypeError: if the operator lacks an ability that the method needs.
+            TypeError: if the operator lacks an ability that the method needs, or the noise is not of its kind.
             ValueError: without x1, if the grid starts where half the state's amplitude, or more, is data.
             FloatingPointError: when the state is no longer finite, with the step.
         """
         self.check(m.operator)
+        if m.likelihood is not None and not self.climbs:
+            raise TypeError(
+                f"{type(self).__name__} is made for white Gaussian noise, got {m.likelihood}. Use DPS, DAPS, PnPDM or "
+                "TDS, which follow the gradient of its likelihood."
+            )
         process = denoiser.process
         assert isinstance(process, Gaussian)
         grid = self.times(process) if times is None else times
@@ -94,7 +103,9 @@ class Solver(ABC):
                     "give `x1`, or more steps, or `times` that begin nearer to 1."
                 )
             x1 = self.start(denoiser, m, grid[0], noise)
-        for step in trajectory(denoiser, _Bound(self, m), x1, grid, noise):
+        run = trajectory(denoiser, _Bound(self, m), x1, grid, noise)
+        del x1  # or the start would stay in memory to the end
+        for step in run:
             if not bool(torch.isfinite(step.x).all()):
                 raise FloatingPointError(
                     f"{type(self).__name__} diverged at step {step.index} (t = {step.time}): its state is no longer "

@@ -6,6 +6,8 @@ normal with precision I / rho^2 + A^T A / sigma^2, and everything below goes thr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -48,16 +50,17 @@ def misfit(m: Measurement, x: Tensor, rho: float) -> Tensor:
 
 
 def langevin(m: Measurement, x: Tensor, rho: float, noise: Noise, *, sigma: float, moves: int, size: float) -> Tensor:
-    """`moves` Langevin moves from x towards N(x_0; x, rho^2 I) N(y; A x_0, sigma^2 I), any differentiable operator.
+    """`moves` Langevin moves from x towards N(x_0; x, rho^2 I) p(y | A x_0), any differentiable operator; p is
+    N(A x_0, sigma^2 I), or the likelihood of m where it has one.
 
     z <- z + size grad log p(z) + sqrt(2 size) noise; stable for size < 2 sigma^2 / |A|^2. Biased by O(size).
     """
+    m = m if m.likelihood is not None else replace(m, sigma=sigma)
     z = x
     for _ in range(moves):
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            energy = (0.5 * _power(m.residual(z)) / sigma**2).sum()
-            (g,) = torch.autograd.grad(energy, z)
+            (g,) = torch.autograd.grad(m.energy(z).sum(), z)
         z = z.detach() - size * (g + (z.detach() - x) / rho**2)
         z = torch.add(z, noise.normal(z), alpha=(2.0 * size) ** 0.5)
     return z

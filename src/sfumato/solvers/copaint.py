@@ -50,6 +50,7 @@ class CoPaint(Solver):
     c_decay: float = 1.01
     jump: int = 1
     repeats: int = 1
+    differentiates = True
 
     def __post_init__(self) -> None:
         if min(self.lr, self.lr_decay, self.c_decay) <= 0.0 or self.c < 0.0 or self.moves < 0:

@@ -34,7 +34,7 @@ class DAPS(Solver):
         high, low: first and last level sigma / alpha.
         moves: Langevin moves for each draw.
         size: of the moves, shrinking linearly to a hundredth in the run; below 2 tau^2 / |A|^2.
-        tau: standard deviation that y is given in the moves, whatever sigma_y is.
+        tau: standard deviation that y is given in the moves, whatever sigma_y is; not used with a likelihood.
 
     Source: Zhang et al. 2025 (2407.01521) algorithm 1; defaults of its public code for super-resolution.
     """
@@ -46,6 +46,7 @@ class DAPS(Solver):
     moves: int = 100
     size: float = 1e-4
     tau: float = 0.01
+    climbs: ClassVar[bool] = True
 
     def times(self, process: Gaussian) -> Times:
         grid = grids.karras(process, self.steps, sigma_min=self.low, sigma_max=self.high)
@@ -77,6 +78,7 @@ class Conditional(DAPS):
     """DAPS with the exact Gaussian draw in place of Langevin moves, sigma_y for tau; for linear operators (ours)."""
 
     needs: ClassVar[type[Operator]] = Linear  # type: ignore[type-abstract]
+    climbs: ClassVar[bool] = False
 
     def draw(self, denoiser: Denoiser, m: Measurement, x_hat: Tensor, t: float, done: float, noise: Noise) -> Tensor:
         assert isinstance(denoiser.process, Gaussian)

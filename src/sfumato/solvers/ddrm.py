@@ -77,8 +77,9 @@ class DDRM(Solver):
         floor = alpha * k
         sharp = floor <= level  # false where floor is 0 inf
         std = torch.where(sharp, (level**2 - floor**2).sqrt(), level)
-        x = operator.V(torch.where(sharp, alpha, 0.0) * y + std * operator.Vt(noise.normal(like)))
-        return x + process.shift(t, like)
+        x = operator.V(torch.addcmul(torch.where(sharp, alpha, 0.0) * y, std, operator.Vt(noise.normal(like))))
+        shift = process.shift(t, like)
+        return x + shift if isinstance(shift, Tensor) else x
 
     def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions:
         process = denoiser.process
@@ -132,10 +133,11 @@ def spectral_step(
     c_x = k_x * known.hidden
     c_y = torch.where(sharp, eta_b * alpha, (1.0 - eta**2) ** 0.5 * level / known.k)
     u = operator.Vt(xt - shift if isinstance(shift, Tensor) else xt)
-    x = c_x * u + (alpha - c_y - process.alpha(t) * c_x) * operator.Vt(D) + c_y * known.y
+    x = torch.addcmul(c_x * u, alpha - c_y - process.alpha(t) * c_x, operator.Vt(D))
+    x = torch.addcmul(x, c_y, known.y)
     if level > 0.0:
         c_z = torch.where(sharp, (level**2 - (eta_b * floor) ** 2).sqrt(), std)
-        x = x + c_z * operator.Vt(noise.normal(xt))
+        x = torch.addcmul(x, c_z, operator.Vt(noise.normal(xt)))
     x, shift = operator.V(x), process.shift(s, xt)
     return x + shift if isinstance(shift, Tensor) else x
 

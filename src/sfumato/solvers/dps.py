@@ -12,6 +12,7 @@ from sfumato.denoisers import Denoiser
 from sfumato.estimate import Estimate
 from sfumato.noise import Noise
 from sfumato.operators import Measurement
+from sfumato.operators.levels import count
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
@@ -26,6 +27,10 @@ class DPS(Solver):
     Biased by design: the step ignores sigma_y, so the spread along A is far too small at moderate zeta and explodes at
     large ones. Each step costs one call and one backward pass.
 
+    With another likelihood than the Gaussian the square of each residual is weighted by 1 / Var[y | c] at c = y, as the
+    paper does for Poisson noise (1 / (2 y)), the weights scaled to a mean of 1 in each row (ours), so that zeta keeps
+    its meaning.
+
     Args:
         steps: network evaluations; the table's own steps, or uniform in t.
         zeta: the public code's `scale` on data in [-1, 1]: 0.3 for super-resolution and deblurring, 0.5 for inpainting,
@@ -37,6 +42,8 @@ class DPS(Solver):
 
     steps: int = 1000
     zeta: float = 0.3
+    climbs = True
+    differentiates = True
 
     @classmethod
     def inpainting(cls) -> DPS:
@@ -62,10 +69,20 @@ def pulled(denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noi
     with torch.enable_grad():
         xt = xt.detach().requires_grad_()
         D = denoiser(xt, t).mean
-        norms = m.residual(D).reshape(len(m), -1).norm(dim=1)
+        norms = _weighted(m, m.residual(D)).reshape(len(m), -1).norm(dim=1)
         (g,) = torch.autograd.grad(norms.sum(), xt)
     xs = denoiser.process.reverse(Estimate(D.detach()), xt.detach(), t, s).sample(noise)
     return torch.sub(xs, g, alpha=zeta)
+
+
+def _weighted(m: Measurement, r: Tensor) -> Tensor:
+    """Residuals r in parts of their standard deviation, as far as y tells it, to a mean weight of 1 over what was seen.
+    Gaussian noise is the same everywhere: r itself."""
+    if m.likelihood is None:
+        return r
+    weight = m.seen / m.likelihood.variance(m.y)
+    mean = weight.flatten(1).sum(1) / count(m).clamp(min=1)
+    return r * (weight / mean.reshape(-1, *[1] * (r.ndim - 1))).sqrt()
 
 
 Recipe = DPS

@@ -35,6 +35,7 @@ class MCG(Replacement):
 
     steps: int = 1000
     zeta: float = 1.0
+    differentiates = True
 
     def times(self, process: Gaussian) -> Times:
         return indexed(process, self.steps, "linspace")

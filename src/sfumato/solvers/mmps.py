@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sfumato.denoisers import Denoiser
-from sfumato.operators import Linear, Measurement, conjugate_gradients
+from sfumato.operators import Linear, Measurement
+from sfumato.operators.base import krylov
 from sfumato.processes import Time
 from sfumato.solvers.base import Guided
 from sfumato.solvers.tweedie import Covariance, Pulled
@@ -25,15 +26,17 @@ class MMPS(Guided):
 
     Args:
         steps, sampler: see `Guided`.
-        iterations: Krylov iterations for the inverse, each one product with C (one backward pass through the network);
-            one more at the end. Conjugate gradients with inner products per sample, and a stop on negative curvature,
-            where the paper uses GMRES (ours): a network's Jacobian is neither symmetric nor positive.
+        iterations: Krylov iterations for the inverse, each one product with C (one backward pass through the network),
+            and none at the end: C A^T of the solution is the sum of those of the directions. Conjugate gradients with
+            inner products per sample, and a stop on negative curvature, where the paper uses GMRES (ours): a network's
+            Jacobian is neither symmetric nor positive.
 
     Source: Rozet et al. 2024 (2405.13712) section 4; 1 and 5 iterations in its public benchmark.
     """
 
     iterations: int = 5
     needs = Linear
+    differentiates = True
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -48,13 +51,12 @@ class MomentMatched(Pulled):
 
     def __init__(self, inner: Denoiser, m: Measurement, iterations: int) -> None:
         super().__init__(inner, m)
-        self.iterations = iterations
+        self.passes = iterations
 
-    def pull(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
-        sigma = self.m.sigma
-        v = conjugate_gradients(
-            lambda u: operator(covariance(operator.adjoint(u))) + sigma**2 * u,
-            self.m.residual(D),
-            steps=self.iterations,
-        )
-        return operator.adjoint(v)
+    def correction(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
+        def apply(u: Tensor) -> tuple[Tensor, Tensor]:
+            carried = covariance(operator.adjoint(u))
+            return operator(carried) + self.m.sigma**2 * u, carried
+
+        r = self.m.residual(D)
+        return krylov(apply, r, r, 0.0, steps=self.passes)

@@ -7,7 +7,6 @@ last step of a trajectory; a call returns one particle of each row, drawn by wei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ class Particles(Solver):
 
     def many(self, m: Measurement) -> Measurement:
         """The measurement with a row for each particle, (B K, *measured)."""
-        return replace(m, y=m.y.repeat_interleave(self.particles, 0))
+        return m.rows([row for row in range(len(m)) for _ in range(self.particles)])
 
     def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
         """Particles of the prior, (B, K, *event)."""

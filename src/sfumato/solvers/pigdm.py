@@ -42,6 +42,7 @@ class PiGDM(Solver):
     eta: float = 1.0
     weight: float = 1.0
     needs = Linear
+    differentiates = True
 
     def times(self, process: Gaussian) -> Times:
         return indexed(process, self.steps, "linspace")
@@ -81,6 +82,7 @@ class PiGDMScore(Guided):
 
     prior_var: float = 1.0
     needs = Linear
+    differentiates = True
 
     def __post_init__(self) -> None:
         if not self.prior_var > 0.0:

@@ -35,7 +35,8 @@ class PnPDM(OnData):
         prior_steps: network evaluations of each prior draw.
         sampler: of the prior draw; any that draws from the reverse process.
         curve: exponent of the grid of levels from rho to 0.002.
-        moves, size: Langevin moves of the likelihood draw where the operator is not linear; else it is exact.
+        moves, size: Langevin moves of the likelihood draw where the operator is not linear, or the noise not Gaussian;
+            else it is exact.
 
     Source: Wu et al. 2024 (2405.18782) algorithm 1; annealing of its linear experiments.
     """
@@ -49,6 +50,7 @@ class PnPDM(OnData):
     curve: float = 7.0
     moves: int = 100
     size: float = 1e-4
+    climbs = True
 
     def __post_init__(self) -> None:
         if not (self.rho > 0.0 and self.first > 0.0 and 0.0 < self.decay <= 1.0):
@@ -67,9 +69,9 @@ class PnPDM(OnData):
         process = denoiser.process
         assert isinstance(process, Gaussian) and isinstance(t, float)
         rho = noise_level(process, t)
-        if isinstance(m.operator, Linear):
+        if isinstance(m.operator, Linear) and m.likelihood is None:
             z = sample_gaussian(m, xt, rho, noise)
-        elif m.sigma > 0.0:
+        elif m.sigma > 0.0 or m.likelihood is not None:
             z = langevin(m, xt, rho, noise, sigma=m.sigma, moves=self.moves, size=self.size)
         else:
             raise ValueError(f"{type(self).__name__}: Langevin moves need sigma_y > 0 where A is not linear.")

@@ -33,7 +33,8 @@ class REDDiff(OnData):
         lr, betas: of Adam.
         lambda_: weight of the prior.
         reduction: "mean", of both terms over their own elements and without sigma_y, as in the public code, which the
-            default of lambda_ is made for; "sum": the paper's objective, the first term over sigma_y^2.
+            default of lambda_ is made for; "sum": the paper's objective, the first term over sigma_y^2, or minus the
+            log of another likelihood.
 
     Source: Mardani et al. 2023 (2305.04391) eq. 11 and algorithm 1; defaults of its public code. Means are taken per
     sample.
@@ -44,6 +45,7 @@ class REDDiff(OnData):
     betas: tuple[float, float] = (0.9, 0.99)
     lambda_: float = 0.25
     reduction: str = "mean"
+    climbs = True
 
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum"):
@@ -55,6 +57,8 @@ class REDDiff(OnData):
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
+        if self.reduction == "sum" and m.sigma == 0.0 and m.likelihood is None:
+            raise ValueError("REDDiff: the sum divides by sigma_y^2, which is 0. Use reduction='mean'.")
         process, z = denoiser.process, noise.normal(xt)
         assert isinstance(process, Gaussian)
         t = inside(process, t)
@@ -62,13 +66,11 @@ class REDDiff(OnData):
         prior = self.lambda_ * noise_level(process, t) * (process.eps(noisy, denoiser(noisy, t).mean, t) - z)
         with torch.enable_grad():
             mu = xt.detach().requires_grad_()
-            (fit,) = torch.autograd.grad(0.5 * m.residual(mu).abs().square().sum(), mu)
+            plain = self.reduction == "mean" and m.likelihood is None
+            loss = 0.5 * m.residual(mu).abs().square().sum() if plain else m.energy(mu).sum()
+            (fit,) = torch.autograd.grad(loss, mu)
         if self.reduction == "mean":
             fit, prior = fit / m.y[0].numel(), prior / xt[0].numel()
-        else:
-            if m.sigma == 0.0:
-                raise ValueError("REDDiff: the sum divides by sigma_y^2, which is 0. Use reduction='mean'.")
-            fit = fit / m.sigma**2
         move, memory = adam(fit + prior, memory, lr=self.lr, betas=self.betas)
         return xt - move, memory
 

@@ -41,6 +41,7 @@ class SITCOM(Solver):
     moves: int = 30
     lr: float = 0.01
     lambda_: float = 0.0
+    differentiates = True
 
     def times(self, process: Gaussian) -> Times:
         return indexed(process, self.steps, "trailing")

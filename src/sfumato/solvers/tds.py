@@ -36,8 +36,9 @@ class Weights(NamedTuple):
 class TDS(Particles):
     """Guided ancestral steps for a set of particles, weighted so that the guide's errors cancel.
 
-    twist(x_t) = log N(y; A D, r_t^2 A A^T + sigma_y^2 I), the likelihood of `PiGDMScore` (N(y; A D, sigma_y^2) if A is
-    not linear); propose x_s from q, the reverse law about D + sigma_t^2 / alpha_t grad twist, and weigh by
+    twist(x_t) = log N(y; A D, r_t^2 A A^T + sigma_y^2 I), the likelihood of `PiGDMScore` (log p(y | A D) if A is not
+    linear or the noise not Gaussian); propose x_s from q, the reverse law about D + sigma_t^2 / alpha_t grad twist, and
+    weigh by
 
         p(x_s | x_t) exp(twist(x_s) - twist(x_t)) / q(x_s | x_t),   at the end with p(y | x_0) for the twist.
 
@@ -58,6 +59,8 @@ class TDS(Particles):
     particles: int = 64
     threshold: float = 0.5
     last: float = 0.01
+    climbs = True
+    differentiates = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +68,7 @@ class TDS(Particles):
             raise ValueError(f"TDS: last is the std of the last kernel and must be above 0, got {self.last}.")
 
     def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Weights:
-        if m.sigma == 0.0:
+        if m.sigma == 0.0 and m.likelihood is None:
             raise ValueError("TDS weighs by p(y | x_0), which needs sigma_y > 0. Use FPSSMC for noiseless y.")
         zeros = xt.new_zeros(xt.shape[:2])
         return Weights(zeros, zeros[:, 0])
@@ -103,8 +106,9 @@ class TDS(Particles):
         xs = Normal(guided.mean, std).sample(Folded(noise, K))
         gain = Normal(plain.mean, std).log_prob(xs) - Normal(guided.mean, std).log_prob(xs) - twist
         if s == 0.0:
-            gain = gain - 0.5 * many.residual(xs).abs().square().flatten(1).sum(1) / m.sigma**2
-            log_evidence = log_evidence - 0.5 * count(m) * math.log(2.0 * math.pi * m.sigma**2)
+            gain = gain - many.energy(xs)
+            if m.likelihood is None:
+                log_evidence = log_evidence - 0.5 * count(m) * math.log(2.0 * math.pi * m.sigma**2)
         log_weight = log_weight + gain.unflatten(0, (-1, K))
         if s == 0.0:
             log_evidence = log_evidence + _mean(log_weight)
@@ -112,9 +116,9 @@ class TDS(Particles):
 
     def twist(self, m: Measurement, D: Tensor, process: Gaussian, t: Time) -> Tensor:
         """log of the likelihood of D but for a constant, (B K,)."""
-        if isinstance(m.operator, Linear):
+        if isinstance(m.operator, Linear) and m.likelihood is None:
             return -0.5 * misfit(m, D, math.sqrt(spread(process, t)))
-        return -0.5 * m.residual(D).abs().square().flatten(1).sum(1) / m.sigma**2
+        return -m.energy(D)
 
 
 def _mean(log_weight: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class TMPD(Guided):
 
     floor: float = 1e-6
     needs = Linear
+    differentiates = True
 
     def __post_init__(self) -> None:
         if not self.floor > 0.0:
@@ -45,6 +46,8 @@ class TMPD(Guided):
 
 class RowSummed(Pulled):
     """The denoiser of x_0 given x_t and y of `TMPD`."""
+
+    passes = 2
 
     def __init__(self, inner: Denoiser, m: Measurement, floor: float) -> None:
         super().__init__(inner, m)

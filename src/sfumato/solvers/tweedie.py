@@ -8,7 +8,6 @@ data on D, and the guided denoiser is D + C b: MMPS, TMPD and PiGDM differ in b.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -30,15 +29,24 @@ class Pulled(Wrapper):
 
     Where alpha(t) is 0 the state says nothing of x_0 and the Jacobian nothing of C: the time is then held where alpha
     is 1e-4 sigma.
+
+    Attributes:
+        passes: most products with C in a call. The last of them frees the graph as it goes, which saves memory.
     """
+
+    passes: int = 1
 
     def __init__(self, inner: Denoiser, m: Measurement) -> None:
         super().__init__(inner)
         self.m = m
 
-    @abstractmethod
     def pull(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
         """b, (B, *event): A^T Var[y | x_t]^{-1} (y - A D), in the method's approximation of the variance."""
+        raise NotImplementedError("a subclass gives the pull b, or the whole correction C b.")
+
+    def correction(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
+        """C b, (B, *event)."""
+        return covariance(self.pull(operator, D, covariance, t))
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process, operator = self.process.bind(cond), self.m.operator
@@ -49,13 +57,17 @@ class Pulled(Wrapper):
             mean = self.inner(xt, t, cond).mean
         scale = expand(process.sigma(t) ** 2 / process.alpha(t), xt)
 
+        left = self.passes
+
         def covariance(v: Tensor) -> Tensor:
-            (g,) = torch.autograd.grad(mean, xt, v, retain_graph=True)
+            nonlocal left
+            left -= 1
+            (g,) = torch.autograd.grad(mean, xt, v, retain_graph=left > 0)
             return scale * g
 
         D = mean.detach()
         with torch.no_grad():
-            return Estimate(D + covariance(self.pull(operator, D, covariance, t)))
+            return Estimate(D + self.correction(operator, D, covariance, t))
 
 
 def inside(process: Gaussian, t: Time) -> Time:

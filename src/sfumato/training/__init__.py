@@ -1,63 +1,103 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
-from sfumato.training import checkpoints, masking
+from sfumato.training import checkpoints, couplings, masking
+from sfumato.training.consistency import ConsistencyTraining
+from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
-from sfumato.training.fit import Data, TrainStep, fit, warmup_decay
+from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
+from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
 from sfumato.training.objectives import (
     Denoising,
+    NoiseMoment,
     edm_weight,
     eps_weight,
     min_snr,
     output_weight,
     p2_weight,
+    sigmoid_weight,
     soft_min_snr,
     truncated_snr,
     v_weight,
     x0_weight,
 )
+from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
+from sfumato.training.progressive import ProgressiveDistillation
+from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
+    CosMap,
     Levels,
     LogitNormal,
     LogNormal,
     LossAware,
     LowDiscrepancy,
+    Mode,
+    Shifted,
     Steps,
     Uniform,
     UniformLogSNR,
 )
+from sfumato.training.uncertain import Uncertain, Uncertainty
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
     "Chain",
+    "ConsistencyTraining",
+    "ContinuousConsistency",
+    "CosMap",
     "Data",
     "Denoising",
     "DenoisingScore",
+    "DiscreteChain",
     "Ema",
     "Hybrid",
     "ImplicitScore",
+    "Jumps",
     "Levels",
     "Likelihood",
     "LogNormal",
     "LogitNormal",
     "LossAware",
     "LowDiscrepancy",
+    "Matching",
+    "Mode",
+    "NoiseMoment",
+    "OrderAgnostic",
+    "Pairs",
+    "PowerEma",
+    "Profile",
+    "ProgressiveDistillation",
+    "Shifted",
+    "Source",
     "Steps",
     "TrainStep",
+    "Uncertain",
+    "Uncertainty",
     "Uniform",
     "UniformLogSNR",
     "Variational",
     "checkpoints",
+    "couplings",
     "edm_weight",
     "eps_weight",
+    "exponent_of",
     "fit",
+    "inverse_sqrt",
+    "items",
     "masking",
     "min_snr",
+    "mixing",
+    "normal",
     "output_weight",
     "p2_weight",
+    "reconstruct",
+    "reflow",
+    "sigmoid_weight",
     "soft_min_snr",
+    "straightness",
     "truncated_snr",
     "v_weight",
     "warmup_decay",
+    "width_of",
     "x0_weight",
 ]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.noise import Seeds
-from sfumato.training.ema import Ema
 
 
 class Data(Protocol):
@@ -23,6 +22,12 @@ class Data(Protocol):
     def batch(self, items: list[int], noise: Seeds) -> tuple[Tensor, Any]:
         """(x0, cond) of these items: x0 (B, *event) in model space, cond None, a tensor or a dict of tensors."""
         ...
+
+
+class Average(Protocol):
+    """What follows the weights: `Ema`, or `PowerEma` of the whole objective."""
+
+    def update(self, module: nn.Module) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def fit(
     batch: int,
     seed: int = 0,
     start: int = 0,
-    ema: Ema | None = None,
+    ema: Average | None = None,
     schedule: Callable[[int], float] | None = None,
     clip: float = 1.0,
 ) -> Iterator[TrainStep]:
@@ -136,5 +141,17 @@ def warmup_decay(steps: int, *, warmup: int = 100, decay: float = 0.3) -> Callab
 
     def factor(step: int) -> float:
         return min(1.0, step / max(1, warmup), (steps - step + 1) / tail)
+
+    return factor
+
+
+def inverse_sqrt(reference: int, *, warmup: int = 0) -> Callable[[int], float]:
+    """A factor of the learning rate: up over `warmup` steps, level to `reference`, then sqrt(reference / step).
+
+    It never needs to know how long the run is. Source: Karras et al. 2024 (2312.02696) section 2.3 and public code.
+    """
+
+    def factor(step: int) -> float:
+        return min(1.0, step / max(1, warmup)) / math.sqrt(max(1.0, step / reference))
 
     return factor

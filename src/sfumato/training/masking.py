@@ -127,5 +127,4 @@ class Masked(Denoising):
         xt = process.marginal(x0, t).sample(noise)
         target = (valid & ~given).to(x0)
         error = (target * (x0 - self.denoiser(xt, t, known).mean) ** 2).flatten(1).sum(1)
-        weight = torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
-        return len(x0) * weight * error / target.sum().clamp(min=1.0)
+        return len(x0) * self.weighed(error, process, t) / target.sum().clamp(min=1.0)

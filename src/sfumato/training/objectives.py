@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.denoisers import Denoiser, Parameterization
+from sfumato.denoisers import Denoiser, OptimalCovariance, Parameterization
 from sfumato.noise import Noise
-from sfumato.processes import Coefficient, Gaussian
-from sfumato.training.times import LogNormal, TimeLaw
+from sfumato.processes import Coefficient, Gaussian, Process
+from sfumato.training.times import LogNormal, TimeLaw, Uniform
 
 Weight = Callable[[Coefficient, Coefficient], Coefficient]
 
@@ -48,12 +49,20 @@ class Denoising(nn.Module):
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,); one time and one x_t drawn for each."""
+        return self.residual(x0, cond, self.denoiser.process.bind(cond), noise)
+
+    def residual(self, x0: Tensor, cond: Any, path: Process, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), with x_t drawn from the marginal of `path`."""
         process = self.denoiser.process.bind(cond)
         t = self.times(process, x0.shape[0], noise).to(x0.device)
         cond = self.dropped(x0, cond, noise)
-        xt = process.marginal(x0, t).sample(noise)
+        xt = path.marginal(x0, t).sample(noise)
         error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
         assert isinstance(process, Gaussian)
+        return self.weighed(error, process, t)
+
+    def weighed(self, error: Tensor, process: Gaussian, t: Tensor) -> Tensor:
+        """The loss of each sample from its mean square error at its time, (B,)."""
         return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
 
     def dropped(self, x0: Tensor, cond: Any, noise: Noise) -> Any:
@@ -63,6 +72,33 @@ class Denoising(nn.Module):
         assert self.null is not None
         lost = noise.uniform(torch.empty(x0.shape[0])) < self.drop
         return _select(lost.to(x0.device), self.null(cond), cond)
+
+
+class NoiseMoment(nn.Module):
+    """mean (target - net(x_t))^2 for the second network of an `OptimalCovariance`, its mean frozen.
+
+    The target is eps^2 (SN) or (eps - eps_hat)^2 (NPR). Source: Bao et al. 2022 (2206.07309) eq. 13 and 19.
+
+    Args:
+        denoiser: what is trained: its `net` alone gets gradients.
+        times: law of t; uniform if not given.
+    """
+
+    def __init__(self, denoiser: OptimalCovariance, times: TimeLaw | None = None) -> None:
+        super().__init__()
+        self.denoiser, self.times = denoiser, times or Uniform()
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,), a mean over the event."""
+        process = self.denoiser.process.bind(cond)
+        assert isinstance(process, Gaussian)
+        t = self.times(process, x0.shape[0], noise).to(x0.device)
+        xt = process.marginal(x0, t).sample(noise)
+        eps = process.eps(xt, x0, t)
+        if self.denoiser.residual:
+            with torch.no_grad():
+                eps = eps - process.eps(xt, self.denoiser.inner(xt, t, cond).mean, t)
+        return (eps.square() - self.denoiser.moment(xt, t, cond)).flatten(1).square().mean(1)
 
 
 # Weights, each a function of (alpha, sigma)
@@ -120,6 +156,22 @@ def p2_weight(gamma: float = 1.0, k: float = 1.0) -> Weight:
     def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
         snr = eps_weight(alpha, sigma)
         return snr / (k + snr) ** gamma
+
+    return weight
+
+
+def sigmoid_weight(bias: float = -1.0) -> Weight:
+    """SNR sigmoid(bias - log SNR): the loss on eps times a sigmoid, to be averaged over log SNR uniformly.
+
+    Its limits are the loss on eps where there is noise and e^bias times that on x_0 where there is little. Where times
+    are drawn otherwise, divide by their density in log SNR. Source: Kingma & Gao 2023 (2303.00848) section 4; bias -1
+    of Hoogeboom et al. 2024 (2410.19324).
+    """
+
+    def weight(alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+        snr = eps_weight(alpha, sigma)
+        # snr / (1 + snr e^-bias), whose limit at infinite SNR is e^bias.
+        return 1.0 / (1.0 / snr + math.exp(-bias))
 
     return weight
 

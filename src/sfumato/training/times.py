@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,6 +70,47 @@ class LogitNormal:
     def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
         z = noise.normal(torch.empty(batch, dtype=torch.float64))
         return torch.sigmoid(self.mean + self.std * z)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """t = 1 - u - scale (cos(pi u / 2)^2 - 1 + u), u uniform: more in the middle for scale > 0.
+
+    Source: Esser et al. 2024 (2403.03206) eq. 20.
+    """
+
+    scale: float = 1.29
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64))
+        return 1.0 - u - self.scale * (torch.cos(0.5 * math.pi * u) ** 2 - 1.0 + u)
+
+
+@dataclass(frozen=True)
+class CosMap:
+    """t = 1 - 1 / (tan(pi u / 2) + 1), u uniform: the log SNR of the cosine schedule on the straight path.
+
+    Its density is 2 / (pi (1 - 2 t + 2 t^2)). Source: Esser et al. 2024 (2403.03206) eq. 21 and 22.
+    """
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64))
+        return 1.0 - 1.0 / (torch.tan(0.5 * math.pi * u) + 1.0)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """t' = k t / (1 + (k - 1) t) of another law's t: on the straight path log SNR moves by -2 log k.
+
+    Source: Esser et al. 2024 (2403.03206) eq. 23.
+    """
+
+    law: TimeLaw
+    k: float = 3.0
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        t = self.law(process, batch, noise)
+        return self.k * t / (1.0 + (self.k - 1.0) * t)
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,39 @@ from sfumato import grids, recipes
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import Identity, Linear, Measurement, Operator, Spectral
-from sfumato.processes import Gaussian, Time
-from sfumato.samplers import Ancestral, Arc, Sampler, Step, Times
+from sfumato.processes import Binomial, Categories, Gaussian, Process, Time, Transitions
+from sfumato.samplers import Ancestral, AnyOrder, Arc, Sampler, Step, Times
 from sfumato.solvers import Solver
 
 STEPS = 50  # (ours)
 
 
-def sampler() -> Sampler:
-    """The sampler of `Model.sample`: `Arc`, the least error on exact worlds (ours; `benchmarks/samplers.py`)."""
+def sampler(process: Process | None = None) -> Sampler:
+    """The sampler of `Model.sample`: `Arc`, the least error on exact worlds (ours; `benchmarks/samplers.py`).
+
+    On categories `AnyOrder` where there is a mask, `Ancestral` where there is none; on bits `Ancestral`.
+    """
+    if isinstance(process, Categories):
+        return Ancestral() if process.mask is None else AnyOrder()
+    if isinstance(process, Binomial):
+        return Ancestral()
     return Arc()
 
 
-def times(process: Gaussian, steps: int) -> Times:
-    """The grid of `Model.sample`."""
+def times(process: Process, steps: int) -> Times:
+    """The grid of `Model.sample`; on categories and bits even steps, at the levels of the chain if it is one."""
+    if isinstance(process, Transitions):
+        return grids.levels_of(process.steps, min(steps, process.steps))
+    if isinstance(process, Categories | Binomial):
+        return grids.uniform(steps)
+    assert isinstance(process, Gaussian)
     return grids.default(process, steps)
+
+
+def own(denoiser: Denoiser) -> tuple[Sampler, Times] | None:
+    """The sampler and grid that a denoiser names itself, by a method `drawing`, where no other draws from it well."""
+    drawing = getattr(denoiser, "drawing", None)
+    return None if drawing is None else drawing()
 
 
 def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[Solver, str]:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato import recipes
-from sfumato.codecs import Affine, Codec
+from sfumato.codecs import Affine, Alphabet, Codec, Quantized
 from sfumato.denoisers import Denoiser
 
 SHIPPED = Path(__file__).parent
@@ -102,9 +102,25 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
 def read_codec(config: Mapping[str, Any]) -> Codec:
     """The codec of a config."""
     codec = config["codec"]
-    if codec.get("kind") != "affine":
-        raise ValueError(f"codecs of kind 'affine' can be read, got {codec.get('kind')!r}.")
+    kind = codec.get("kind")
+    if kind == "quantized":
+        return Quantized(int(codec["levels"]))
+    if kind == "alphabet":
+        return Alphabet(str(codec["symbols"]))
+    if kind != "affine":
+        raise ValueError(f"codecs of kind 'affine', 'quantized' and 'alphabet' can be read, got {kind!r}.")
     return Affine(float(codec["scale"]), float(codec["shift"]))
+
+
+def codec_config(codec: Codec) -> dict[str, Any]:
+    """What `read_codec` makes the codec of.
+
+    Raises:
+        ValueError: for a codec that a config cannot hold.
+    """
+    if not isinstance(codec, Affine | Quantized | Alphabet):
+        raise ValueError(f"a config holds an Affine codec, Quantized or Alphabet, got {type(codec).__name__}.")
+    return {"kind": type(codec).__name__.lower(), **dataclasses.asdict(codec)}
 
 
 def read_weights(folder: Path, denoiser: Denoiser) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.codecs import Affine, Codec
-from sfumato.denoisers import Counted, Denoiser, Windowed
+from sfumato.codecs import Codec, Latent
+from sfumato.denoisers import Counted, Denoiser, Sparing, Windowed
 from sfumato.guides import CFG
 from sfumato.guides.cfg import nothing
 from sfumato.noise import Seeds
@@ -20,7 +20,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
 from sfumato.samplers import Sampler, blank, trajectory
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files
+from sfumato.zoo import defaults, files, memory
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
@@ -70,12 +70,11 @@ class Model:
         """
         if "recipe" not in self.config:
             raise ValueError('only a model of a recipe can be saved: its config needs "recipe" and "fields".')
-        if not isinstance(self.codec, Affine):
-            raise ValueError(f"a config holds an Affine codec, got {type(self.codec).__name__}.")
+        # The autoencoder of a latent codec is part of the denoiser: its weights are saved there.
+        codec = files.codec_config(self.codec.outer if isinstance(self.codec, Latent) else self.codec)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        codec = {"kind": "affine", **dataclasses.asdict(self.codec)}
         files.write(Path(folder), {**self.config, "codec": codec}, weights)
 
     def sample(
@@ -97,7 +96,7 @@ class Model:
         Args:
             cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
             steps: network calls, of the grid `defaults.times`.
-            sampler: `defaults.sampler()` if not given.
+            sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
             scale: of classifier-free guidance, 1: none; needs a condition.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
@@ -108,8 +107,8 @@ class Model:
             ValueError: for a condition that the model does not know, or a size that does not fit its event.
         """
         shape, process = self._shape(size), self.denoiser.process
-        assert isinstance(process, Gaussian)
-        times, sampler = defaults.times(process, steps), sampler or defaults.sampler()
+        own = defaults.own(self.denoiser) if sampler is None else None
+        sampler, times = own or (sampler or defaults.sampler(process), defaults.times(process, steps))
         condition, latent = self._condition(cond, n), tuple(self.codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
@@ -127,7 +126,8 @@ class Model:
                 pass
             with torch.no_grad():
                 # Where sigma(0) > 0 the last small noise goes with one more call.
-                x0 = bound(last.x, last.time).mean if process.sigma(0.0) > 0.0 else last.x
+                noisy = isinstance(process, Gaussian) and process.sigma(0.0) > 0.0
+                x0 = bound(last.x, last.time).mean if noisy else last.x
                 parts.append(self.codec.decode(x0))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
 
@@ -141,17 +141,20 @@ class Model:
         steps: int | None = None,
         cond: Any = None,
         batch: int = 8,
+        low_memory: bool = False,
         progress: Progress | None = None,
     ) -> Result:
         """Samples of x_0 given each y of m, in data space.
 
         Args:
-            m: a measurement in data space: y in the unit of the data, one operator for all rows.
+            m: a measurement in data space: y in the unit of the data; masks and kernels may differ from row to row.
             solver: chosen by `defaults.solver` if not given; the result says which and why.
             samples: of each y.
             steps: of the chosen solver, where none is given.
             cond: a label for all, or a tensor of B labels (or a dict of tensors).
             batch: rows that run together; the result does not depend on it.
+            low_memory: the network sees one row, or one window, at a time, and a solver that differentiates it keeps
+                nothing of it: the same result, `memory` says for how many bytes, at one call more for each gradient.
             progress: called with the steps done and the steps in all.
 
         Raises:
@@ -161,6 +164,10 @@ class Model:
             raise ValueError(f"samples is at least 1, got {samples}.")
         if solver is not None and steps is not None:
             raise ValueError("steps is a setting of the solver that you gave: set it there.")
+        if not isinstance(self.denoiser.process, Gaussian):
+            raise ValueError(
+                "restoration needs a model of real numbers: this one makes categories, and can be sampled."
+            )
         self._fits(m.event)
         z, items = m.to_model(self.codec), len(m)
         reason = ""
@@ -169,7 +176,7 @@ class Model:
         process = self.denoiser.process
         assert isinstance(process, Gaussian)
         condition = self._condition(cond, items)
-        denoiser = Counted(self._sized(self.denoiser, z.event))
+        denoiser = Counted(self._sized(self.denoiser, z.event, low_memory))
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
         chunks = _chunks(len(rows), batch)
         tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
@@ -178,13 +185,28 @@ class Model:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
-            for last in tick.over(solver.trajectory(bound, replace(z, y=z.y[of]), Seeds.keyed(seed, index))):
+            for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, index))):
                 pass
             with torch.no_grad():
                 parts.append(self.codec.decode(last.x))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // len(chunks)
         return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, nfe)
+
+    def memory(
+        self, m: Measurement, solver: Solver, *, samples: int = 1, batch: int = 8, low_memory: bool = False
+    ) -> int:
+        """About how many bytes `restore` takes with these settings, beside the weights; the network is tried once."""
+        self._fits(m.event)
+        event = tuple(self.codec.latent(m.event))
+        rows, window, windows = min(batch, samples * len(m)), event, 1
+        if _large(event):
+            window = (event[0], *(min(n, WINDOW) for n in event[1:]))
+            windows = math.prod(Windowed.count(n, WINDOW, OVERLAP) for n in event[1:])
+        at_once = 1 if low_memory else rows * windows if solver.differentiates else rows
+        return memory.estimate(
+            self.denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
+        )
 
     def _shape(self, size: int | tuple[int, ...] | None) -> tuple[int, ...]:
         """Shape of one x_0 whose open axes are `size`."""
@@ -233,11 +255,10 @@ class Model:
         recipe, _ = files.build(self.config)
         return getattr(recipe, "null", nothing)
 
-    def _sized(self, denoiser: Denoiser, event: tuple[int, ...]) -> Denoiser:
+    def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
         """The denoiser, in windows where an image is large."""
-        if len(event) == 3 and max(event[1:]) > LARGE:
-            return Windowed(denoiser, WINDOW, OVERLAP, batch=1)
-        return denoiser
+        inner = Sparing(denoiser) if low_memory else denoiser
+        return Windowed(inner, WINDOW, OVERLAP, batch=1) if _large(event) else inner
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
@@ -252,7 +273,10 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     codec = files.read_codec(config)
     _, denoiser = files.build(config)
     files.read_weights(folder, denoiser)
-    return Model(codec, denoiser.to(device).eval().requires_grad_(False), config)
+    denoiser = denoiser.to(device).eval().requires_grad_(False)
+    if inner := getattr(denoiser, "codec", None):
+        codec = inner(codec)  # a latent model carries its autoencoder
+    return Model(codec, denoiser, config)
 
 
 class _Ticker:
@@ -279,6 +303,10 @@ def _chunks(n: int, batch: int) -> list[range]:
 def _rows(cond: Any, rows: Any) -> Any:
     index = list(rows)
     return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
+
+
+def _large(event: tuple[int, ...]) -> bool:
+    return len(event) == 3 and max(event[1:]) > LARGE
 
 
 def _words(shape: tuple[int | None, ...]) -> str:

@@ -1,0 +1,67 @@
+"""What the benchmarks of small pictures share: options, data in memory, results and sheets of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+import sfumato
+from sfumato.data.labelled import Labelled
+
+
+class Rows:
+    """Pictures in memory as training data."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, items: list[int], noise: sfumato.Seeds) -> tuple[Tensor, None]:
+        """(x0, None)."""
+        return self.x[items], None
+
+
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with --root, --out and --picture."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
+    parser.add_argument("--out", type=Path, required=True, help="the figures, JSON")
+    parser.add_argument("--picture", type=Path, help="samples, PNG")
+    parser.set_defaults(began=time.perf_counter())
+    return parser
+
+
+def halved(data: Labelled, count: int | None = None) -> Tensor:
+    """The first `count` pictures at half their size, in [-1, 1]."""
+    x, _ = data.batch(list(range(count or len(data))), None)  # type: ignore[arg-type]  # nothing is drawn
+    return F.avg_pool2d(x, 2)
+
+
+def write(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """The figures, with minutes and version, to --out and to the terminal."""
+    whole = {**result, "minutes": round((time.perf_counter() - args.began) / 60, 1), "sfumato": sfumato.__version__}
+    text = json.dumps(whole, indent=1) + "\n"
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(text, "utf-8")
+    print(text)
+
+
+def show(path: Path | None, rows: Tensor, factor: int) -> None:
+    """Pictures in [-1, 1], (rows, columns, H, W), side by side with a grey line between, enlarged, to a PNG."""
+    if path is None:
+        return
+    grid = F.pad(rows.clamp(-1, 1), (1, 1, 1, 1), value=-0.5).permute(0, 2, 1, 3)
+    levels = ((grid.reshape(grid.shape[0] * grid.shape[1], -1) + 1) * 127.5).round().to(torch.uint8)
+    picture = Image.fromarray(levels.numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST).save(path)

@@ -1,0 +1,162 @@
+"""Our updates on the inputs of `public/README.md`, against what the public codes made of them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sfumato as sf
+from sfumato import operators as ops
+from sfumato.denoisers import Denoiser
+from sfumato.operators import Downsample, Mask, Matrix, Measurement
+from sfumato.processes import EDM, Geometric, Table
+from sfumato.solvers import DAPS, DDNM, DDRM, DPS, SNIPS, CoPaint, DiffPIR
+from sfumato.solvers.conditional import sample_gaussian
+
+SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
+
+
+def theirs(name):
+    with np.load(Path(__file__).parent / "public" / f"{name}.npz") as file:
+        return {key: torch.from_numpy(file[key]).double() for key in file}
+
+
+class Affine(Denoiser):
+    """D of the noise predictor 0.3 x + 0.1, or 0.3 sin x + 0.1."""
+
+    process = Table.linear()
+
+    def __init__(self, bend=None):
+        super().__init__()
+        self.bend = bend or (lambda x: x)
+
+    def forward(self, xt, t, cond=None):
+        eps = 0.3 * self.bend(xt) + 0.1
+        return sf.Estimate((xt - self.process.sigma(t) * eps) / self.process.alpha(t))
+
+
+class Flat(ops.Linear):
+    """A matrix on pictures of any shape, as rows of numbers."""
+
+    def __init__(self, A, shape):
+        self.inner, self.shape = Matrix(A), shape
+
+    def __call__(self, x):
+        return self.inner(x.flatten(1))
+
+    def event(self, y):
+        return self.shape
+
+
+@pytest.mark.parametrize(("run", "settings", "sigma"), [("", (0.85, 1.0), 0.1), ("b_", (0.6, 0.8), 0.3)])
+def test_ddrm(given, run, settings, sigma):
+    """Every state of a run, by the paper's eq. 8. Their start is divided by sigma_T / alpha_T, which makes its variance
+    one of x_T / sigma_T: ours, of x_T, is what eq. 7 says."""
+    data = theirs("ddrm")
+    z, states = data["z"].flatten(1), data[f"{run}states"].flatten(2)
+    m = Measurement(Matrix(data["H"]), data["y"], sigma)
+    solver, D = DDRM(4, *settings), Affine()
+    noise = given(z)
+    times = solver.times(D.process)
+    assert times == (0.751, 0.501, 0.251, 0.001, 0.0)
+    start = solver.start(D, m, times[0], given(data["x"].flatten(1)))
+    torch.testing.assert_close(start, states[0] * D.process.sigma(times[0]), **SIX)
+    ours = [step.x for step in solver.trajectory(D, m, noise, x1=states[0])]
+    torch.testing.assert_close(torch.stack(ours), states, atol=3e-5, rtol=3e-5)
+
+
+def test_ddnm(given):
+    """The last state of a run without noise, eq. 13."""
+    data = theirs("ddnm")
+    m = Measurement(Downsample(2), data["y"], 0.0)
+    *_, last = DDNM(4).trajectory(Affine(), m, given(data["z"]), x1=data["x"])
+    torch.testing.assert_close(last.x, data["out"], atol=3e-5, rtol=3e-5)
+
+
+@pytest.mark.parametrize(("run", "sigma"), [("plus", 0.1), ("plus_loud", 0.6)])
+def test_ddnm_plus(given, run, sigma):
+    """The last state of a run with noise, appendix I, of inpainting. Their classes of super-resolution and
+    colorization leave V^T out where eps is weighed (`Lambda_noise`): eq. 51 has it, and so have we."""
+    data = theirs("ddnm")
+    m = Measurement(Mask(data["plus_mask"]), data["plus_y"], sigma)
+    *_, last = DDNM(4).trajectory(Affine(), m, given(data["z"][:, :1]), x1=data["x"][:, :1])
+    torch.testing.assert_close(last.x, data[run], atol=3e-5, rtol=3e-5)
+
+
+@pytest.mark.parametrize(("run", "index"), [("out", 399), ("late", 20)])
+def test_dps(given, run, index):
+    """One step, the gradient of the norm through a network that is not linear."""
+    data = theirs("dps")
+    m = Measurement(Mask(data["mask"]), data["ref"] * data["mask"], 0.05)
+    t, s = (index + 1) / 1000, index / 1000
+    got, _ = DPS(zeta=0.3).step(Affine(torch.sin), m, data["x"], t, s, None, given(data["z"]))
+    torch.testing.assert_close(got, data[run], **SIX)
+
+
+@pytest.mark.parametrize(("run", "rate"), [("out", 0.02), ("steep", 4.0)])
+def test_copaint(given, run, rate):
+    """One step: two moves with their line search, then DDIM. Their rate is lr alpha_t over alpha of the first level,
+    5e-5 above ours, which counts from clean data."""
+    data = theirs("copaint")
+    m = Measurement(Mask(data["mask"]), data["gt"] * data["mask"], 0.0)
+    solver = CoPaint(lr=rate / Affine.process.alpha(0.001), c=0.5)
+    got, _ = solver.step(Affine(torch.sin), m, data["x"], 0.4, 0.35, {}, given(torch.zeros_like(data["x"])))
+    torch.testing.assert_close(got, data[run], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_diffpir(given, factor):
+    """One step. Their pictures and sigma are in [0, 1] where rho's level is of [-1, 1]: lambda 7 there is 7 / 4 here,
+    where both are of one range, as in the paper's eq. 12."""
+    data = theirs("diffpir")
+    A = ops.DecimatedBlur(data["k"], (8, 8), factor)
+    m = Measurement(A, data[f"y_{factor}"], 0.05).to_model(sf.codecs.Affine.unit())
+    assert m.sigma == pytest.approx(0.1)
+    solver = DiffPIR(lambda_=7.0 / 4.0, zeta=0.3)
+    got, _ = solver.step(Affine(), m, data["x"], 0.4, 0.35, None, given(data["z"]))
+    torch.testing.assert_close(got, data[f"{factor}"], **SIX)
+
+
+def test_snips(given):
+    """The state after each of four levels of three moves, directions above and below their own noise, one unseen."""
+    data = theirs("snips")
+    levels = data["levels"].tolist()
+    process = Geometric(min(levels), max(levels))
+    D = sf.GaussianWorld(torch.full((4,), 0.2).double(), 0.5 * torch.eye(4).double()).denoiser(process)
+    m = Measurement(Matrix(data["H"]), data["y"].flatten(1), 0.1)
+    solver = SNIPS(steps=4, moves=3, size=0.033, high=levels[0], low=levels[-1])
+    times = [process.time_of(-2.0 * math.log(level)) for level in levels]
+    ours = list(solver.trajectory(D, m, given(data["z"].flatten(1)), x1=data["x"].flatten(1), times=(*times, 0.0)))
+    torch.testing.assert_close(
+        torch.stack([step.x for step in ours[1:]]), data["states"].flatten(2), atol=3e-5, rtol=3e-5
+    )
+
+
+def test_daps(given):
+    """20 Langevin moves. Their gradient is of |y - A x|^2 / tau^2, without the half of a log density: what they call
+    tau is sqrt(2) times the deviation that y is given, which ours is called."""
+    data = theirs("daps")
+    A = ops.Function(lambda x: x**2 * data["mask"], (4,))
+    m = Measurement(A, data["y"], 0.05)
+    D = sf.GaussianWorld(torch.zeros(4).double(), torch.eye(4).double()).denoiser(EDM())
+    solver = DAPS(moves=20, size=1e-3, tau=0.1 / math.sqrt(2.0))
+    t = D.process.time_of(-2.0 * math.log(0.5))
+    got = solver.draw(D, m, data["x"], t, 0.25, given(data["z"]))
+    torch.testing.assert_close(got, data["out"], atol=1e-9, rtol=0)
+
+
+def test_pnp_dm(basis):
+    """The likelihood draw has the mean and the covariance of theirs; we perturb and solve where they use the SVD."""
+    data = theirs("pnpdm")
+    m = Measurement(Downsample(2), data["y"], 0.3)
+
+    class Silent(sf.Noise):
+        def normal(self, like):
+            return torch.zeros_like(like)
+
+    torch.testing.assert_close(sample_gaussian(m, data["x"], 0.7, Silent(0)), data["mean"], **SIX)
+    rows = Measurement(Downsample(2), torch.zeros(20, 1, 2, 2).double(), 0.3)
+    L = sample_gaussian(rows, torch.zeros(20, 1, 4, 4).double(), 0.7, basis(0)).flatten(1)
+    torch.testing.assert_close(L.T @ L, data["cov"], **SIX)
