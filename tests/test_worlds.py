@@ -25,7 +25,7 @@ from sfumato.noise import Noise
 from sfumato.operators import Identity, Mask, Matrix, Measurement
 from sfumato.operators.base import Function
 from sfumato.processes import Anchored, Discrete, Gaussian, LinearBeta, Rectified, entry
-from sfumato.worlds import GaussianWorld, MixtureWorld, TableWorld, WorldDenoiser
+from sfumato.worlds import GaussianWorld, MixtureWorld, TableWorld, WorldDenoiser, autoregressive
 
 every = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 WORLDS = {"full": full_world(), "mixture": mixture_world()}
@@ -375,3 +375,47 @@ def test_table_world() -> None:
     assert float((shares - tensor(1, 2, 3, 2) / 8).abs().max()) < 4 * 0.5 / n**0.5
     with pytest.raises(ValueError, match=r"one position over the same K categories, got \(2, 3\)"):
         TableWorld(torch.ones(2, 3))
+
+
+def test_an_autoregression_of_order_one() -> None:
+    world = autoregressive([torch.tensor([[0.9]], dtype=torch.float64)], torch.tensor([[0.5]], dtype=torch.float64), 4)
+    lag = (torch.arange(4)[:, None] - torch.arange(4)).abs()
+    torch.testing.assert_close(world.cov, 0.5 / (1 - 0.81) * 0.9 ** lag.double())
+    assert world.event == (1, 4) and torch.equal(world.mean, torch.zeros(1, 4).double())
+
+
+def test_an_autoregression_has_the_noise_it_was_given_and_no_more() -> None:
+    A1 = torch.tensor([[0.5, 0.2], [-0.3, 0.4]], dtype=torch.float64)
+    A2 = torch.tensor([[0.2, -0.1], [0.1, 0.3]], dtype=torch.float64)
+    Q = torch.tensor([[0.3, 0.1], [0.1, 0.4]], dtype=torch.float64)
+    world = autoregressive([A1, A2], Q, 6)
+    cov = world.cov.reshape(2, 6, 2, 6)
+    torch.testing.assert_close(world.cov, world.cov.T)
+    for t in range(2, 6):
+        # w_t = x_t - A1 x_{t-1} - A2 x_{t-2}: its covariance with every earlier x is 0, with x_t it is Q.
+        w = cov[:, t] - torch.einsum("ij,jds->ids", A1, cov[:, t - 1]) - torch.einsum("ij,jds->ids", A2, cov[:, t - 2])
+        torch.testing.assert_close(w[:, :, :t], torch.zeros(2, 2, t).double(), atol=1e-12, rtol=0)
+        torch.testing.assert_close(w[:, :, t], Q)
+
+
+def test_forecasts_of_an_autoregression_are_its_powers() -> None:
+    A = torch.tensor([[0.8, 0.1], [-0.2, 0.6]], dtype=torch.float64)
+    Q = torch.tensor([[0.3, 0.1], [0.1, 0.4]], dtype=torch.float64)
+    world = autoregressive([A], Q, 6)
+    x = world.sample(1, Noise(0))
+    mask = (torch.arange(6) < 3).double().expand(2, 6)
+    posterior = world.posterior(Measurement(Mask(mask), x * mask, 0.0))
+    mean, cov = x[0, :, 2], torch.zeros(2, 2).double()
+    for h in range(3, 6):
+        mean, cov = A @ mean, A @ cov @ A.T + Q
+        torch.testing.assert_close(posterior.mean[:, h], mean)
+        torch.testing.assert_close(posterior.cov.reshape(2, 6, 2, 6)[:, h, :, h], cov)
+
+
+def test_an_autoregression_that_grows_has_no_window() -> None:
+    with pytest.raises(ValueError, match=r"below 1 in size, got one of 1\.01"):
+        autoregressive([torch.tensor([[1.01]], dtype=torch.float64)], torch.tensor([[1.0]], dtype=torch.float64), 3)
+    near = autoregressive(
+        [torch.tensor([[0.9999]], dtype=torch.float64)], torch.tensor([[1.0]], dtype=torch.float64), 1
+    )
+    assert float(near.cov) == pytest.approx(1 / (1 - 0.9999**2), rel=1e-6)

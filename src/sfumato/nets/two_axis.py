@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, relu, silu
+from torch.nn.functional import elu, gelu, pad, relu
+
+from sfumato.nets.steps import StepEmbedding
 
 
 class TwoAxis(nn.Module):
@@ -18,7 +20,8 @@ class TwoAxis(nn.Module):
     information: sinusoids of time (128), an embedding of the series (16), M, covariates and statics.
 
     Args:
-        channels: C, the series.
+        channels: C, the series. Without `joint` x may hold some of them only, numbered by "series" (B, C') of the
+            condition.
         covariates, statics: F and S, numbers known at all times and numbers known once, beside the series.
         steps: N; the step embedding is a table of N rows, read between rows by linear interpolation.
         prior: the network sees u alone, all of it, and no M.
@@ -49,7 +52,7 @@ class TwoAxis(nn.Module):
         self.patch, self.joint, self.prior = patch, joint, prior
         entry = patch * (channels if joint else 1)
         side = 128 + (0 if joint else 16) + (0 if prior else entry) + covariates * patch + statics
-        self.level = StepEmbedding(steps, 128)
+        self.level = StepEmbedding(steps)
         self.series = None if joint else nn.Embedding(channels, 16)
         self.enter = _linear(entry * (1 if prior else 2), width)
         self.blocks = nn.ModuleList(
@@ -87,13 +90,14 @@ class TwoAxis(nn.Module):
     def _side(self, u: Tensor, mask: Tensor | None, cond: dict[str, Tensor]) -> Tensor:
         """Side information, (B, K, n, side)."""
         B, L = u.shape[0], u.shape[-1]
-        K = 1 if self.joint else self.channels
+        K = 1 if self.joint else u.shape[1]
         time = cond.get("time", torch.arange(L, device=u.device)[None]).to(u)
         parts = [sinusoids(time[:, :: self.patch], 128)[:, None]]
+        if self.series is not None:
+            ids = cond.get("series", torch.arange(K, device=u.device)[None])
+            parts.append(self.series(ids)[:, :, None])
         if mask is not None:
             parts.append(self._fold(mask))
-        if self.series is not None:
-            parts.append(self.series.weight[None, :, None])
         if self.covariates:
             known = _entry(cond, "covariates", (self.covariates, L)).to(u)
             cut = pad(known, (0, -L % self.patch)).unflatten(-1, (-1, self.patch))
@@ -152,38 +156,12 @@ class LinearLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
-        q, k = nn.functional.elu(q) + 1.0, nn.functional.elu(k) + 1.0
+        q, k = elu(q) + 1.0, elu(k) + 1.0
         context = torch.einsum("bnhd,bnhe->bhde", k, v)
         mixed = torch.einsum("bnhd,bhde->bnhe", q, context) / (q * k.sum(1, keepdim=True)).sum(-1, keepdim=True)
         x = self.norms[0](x + self.drop(self.out(mixed.flatten(2))))
         first, last = self.feed
         return self.norms[1](x + self.drop(last(self.drop(gelu(first(x))))))  # type: ignore[no-any-return]
-
-
-class StepEmbedding(nn.Module):
-    """Step n, 0 .. N - 1, to `width` numbers: sinusoids of frequency 10^(4 j / 63), then two layers with SiLU.
-
-    The frequencies reach 10^4, a hash of an integer: between steps the rows of the table are interpolated, as in
-    DiffWave's fast sampling, since the sinusoids themselves mean nothing there. Steps outside are held to the ends.
-
-    Source: Kong et al. 2021 (2009.09761) eq. 10; Tashiro et al. 2021 (2107.03502) eq. 13.
-    """
-
-    table: Tensor
-
-    def __init__(self, steps: int, width: int) -> None:
-        super().__init__()
-        half = width // 2
-        frequencies = 10.0 ** (4.0 * torch.arange(half, dtype=torch.float64) / (half - 1))
-        angles = torch.arange(steps, dtype=torch.float64)[:, None] * frequencies
-        self.register_buffer("table", torch.cat([angles.sin(), angles.cos()], 1).float(), persistent=False)
-        self.first, self.last = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, step: Tensor) -> Tensor:
-        n = step.clamp(0, len(self.table) - 1)
-        low = n.floor().long().clamp(max=len(self.table) - 2)
-        rows = self.table[low].lerp(self.table[low + 1], (n - low)[..., None].to(self.table))
-        return silu(self.last(silu(self.first(rows.to(step)))))
 
 
 def sinusoids(position: Tensor, width: int) -> Tensor:

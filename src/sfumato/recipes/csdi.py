@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
 
-from sfumato import grids
-from sfumato.denoisers import Denoiser, Preconditioned, predict_eps, predict_flow, predict_v
+from sfumato.denoisers import Denoiser, Preconditioned
 from sfumato.nets.two_axis import TwoAxis
-from sfumato.processes import Gaussian, Rectified, Table
-from sfumato.samplers import Ancestral, Sampler, Times
-from sfumato.training import Steps, Uniform, eps_weight, masking, output_weight
-
-SCHEMES = {"eps": predict_eps, "v": predict_v, "flow": predict_flow}
+from sfumato.processes import Table
+from sfumato.recipes.series import SCHEMES, Series
+from sfumato.training import masking
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Series):
     """The law of the missing part of a table of series given the observed part, learned by hiding what is known.
 
     From M, what is known, draw M_co <= M, what is given, by a strategy; then on M_ta = M - M_co
@@ -33,40 +28,37 @@ class Recipe:
     "any" (ours: random, one gap, the last 1 .. `horizon` steps).
 
     Beside the paper's noise prediction, `scheme` "v" and "flow" (rectified flow, for flow matching) train the same
-    network, at times between the steps too (ours). `patch`, `joint` and `linear` make it faster (ours: `TwoAxis`).
-    Side information is dropped for guidance with probability `drop` (ours); `null` says what then stands for it.
+    network, at times between the steps too (ours): with "eps" D = (x_t - sigma eps_hat) / alpha has the network's error
+    times sigma / alpha, 170 at the first step, which the ancestral sampler forgets again and deterministic ones in few
+    steps do not, so that a small model wants "v" or "flow" with those. `patch`, `joint` and `linear` make it faster
+    (ours: `TwoAxis`). Side information is dropped for guidance with probability `drop` (ours); `null` says what then
+    stands for it.
+    Data are standardised by the caller.
 
     Source: Tashiro et al. 2021 (2107.03502) section 4, eq. 7 to 13, algorithms 1 and 2, appendix E.
     """
 
-    channels: int = 1
-    covariates: int = 0
-    statics: int = 0
+    steps: int = 50  # N
+    last: float = 0.5  # beta_N; beta is linear in its square root
     width: int = 64
     blocks: int = 4
     heads: int = 8
     forward: int = 64  # of the layers between attentions
     dropout: float = 0.1  # PyTorch's default, which the public code keeps
-    steps: int = 50  # N
-    first: float = 1e-4  # beta_1
-    last: float = 0.5  # beta_N, linear in the square root
     strategy: str = "random"
-    horizon: int = 24
-    scheme: str = "eps"
     patch: int = 1
     joint: bool = False
     linear: bool = False
     drop: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme is one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
+        super().__post_init__()
         if self.strategy not in self._strategies():
             raise ValueError(f"strategy is one of {', '.join(self._strategies())}, got {self.strategy!r}.")
 
-    def process(self) -> Gaussian:
-        """The table of N levels, sqrt(beta) linear; with "flow" the straight path."""
-        return Rectified() if self.scheme == "flow" else Table.scaled_linear(self.steps, self.first, self.last)
+    def table(self) -> Table:
+        """beta_n = (sqrt(beta_1) + (n - 1) / (N - 1) (sqrt(beta_N) - sqrt(beta_1)))^2, "quadratic"."""
+        return Table.scaled_linear(self.steps, self.first, self.last)
 
     def net(self) -> nn.Module:
         """The two-axis transformer."""
@@ -88,32 +80,12 @@ class Recipe:
 
     def model(self) -> Preconditioned:
         """The untrained denoiser of (B, channels, L), its condition a dict: observed, mask, and side information."""
-        return Preconditioned(self.net(), self.process(), SCHEMES[self.scheme], clock=lambda t: t * self.steps - 1.0)
+        return Preconditioned(self.net(), self.process(), SCHEMES[self.scheme], clock=self.clock)
 
     def objective(self, denoiser: Denoiser) -> masking.Masked:
-        """The loss on what is hidden; at the N steps for "eps", at any time otherwise."""
-        eps = self.scheme == "eps"
-        return masking.Masked(
-            denoiser,
-            self._strategies()[self.strategy],
-            Steps(self.steps) if eps else Uniform(),
-            eps_weight if eps else output_weight(SCHEMES[self.scheme]),
-            drop=self.drop,
-            null=self.null,
-        )
-
-    def null(self, cond: Any) -> Any:
-        """The condition without side information: covariates and statics zero, the observed part kept."""
-        return {k: torch.zeros_like(v) if k in ("covariates", "static") else v for k, v in cond.items()}
-
-    def sampler(self) -> Sampler:
-        """Ancestral sampling with the small variance."""
-        return Ancestral()
-
-    def times(self) -> Times:
-        """All N levels and 0; with "flow" N equal steps."""
-        process = self.process()
-        return grids.table(process, self.steps) if isinstance(process, Table) else grids.uniform(self.steps)
+        """The loss on what is hidden; x_0 (B, C, L), cond a dict with "valid" where entries are unknown."""
+        hide = self._strategies()[self.strategy]
+        return masking.Masked(denoiser, hide, *self.law(), drop=self.drop, null=self.null)
 
     def _strategies(self) -> dict[str, masking.Hide]:
         return {

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian
-from sfumato.training.objectives import Weight, _select
+from sfumato.training.objectives import Denoising, Weight
 from sfumato.training.times import TimeLaw
 
 Hide = Callable[[Tensor, Noise], Tensor]  # M (B, C, L) of what is known, and a stream, to M_co <= M of what is given
@@ -82,7 +82,7 @@ def everything(valid: Tensor, noise: Noise) -> Tensor:
     return torch.zeros_like(valid)
 
 
-class Masked(nn.Module):
+class Masked(Denoising):
     """w sum M_ta (x_0 - D(x_t, t, cond))^2 / sum M_ta, M_ta = M - M_co: the loss on what was known and is hidden.
 
     The sum of M_ta is that of the batch, as in the public code, so that every hidden number counts the same; the mean
@@ -110,11 +110,8 @@ class Masked(nn.Module):
         drop: float = 0.0,
         null: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__()
-        if drop > 0.0 and null is None:
-            raise ValueError("condition dropout needs `null`: a function from a condition to what stands for none.")
-        self.denoiser, self.hide, self.times, self.weight = denoiser, hide, times, weight
-        self.drop, self.null = drop, null
+        super().__init__(denoiser, times, weight, drop=drop, null=null)
+        self.hide = hide
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,); their mean is the loss of the batch."""
@@ -123,15 +120,11 @@ class Masked(nn.Module):
         x0 = torch.where(valid, x0, 0.0)
         given = self.hide(valid, noise)
         known = rest | {"observed": x0 * given, "mask": given.to(x0)}
-        if self.drop > 0.0:
-            assert self.null is not None
-            lost = noise.uniform(torch.empty(len(x0))) < self.drop
-            known = _select(lost.to(x0.device), self.null(known), known)
+        known = self.dropped(x0, known, noise)
         process = self.denoiser.process.bind(known)
         assert isinstance(process, Gaussian)
         t = self.times(process, len(x0), noise).to(x0.device)
         xt = process.marginal(x0, t).sample(noise)
         target = (valid & ~given).to(x0)
         error = (target * (x0 - self.denoiser(xt, t, known).mean) ** 2).flatten(1).sum(1)
-        weight = torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
-        return len(x0) * weight * error / target.sum().clamp(min=1.0)
+        return len(x0) * self.weighed(error, process, t) / target.sum().clamp(min=1.0)

@@ -55,10 +55,7 @@ class Denoising(nn.Module):
         """The loss of each sample, (B,), with x_t drawn from the marginal of `path`."""
         process = self.denoiser.process.bind(cond)
         t = self.times(process, x0.shape[0], noise).to(x0.device)
-        if self.drop > 0.0 and cond is not None:
-            assert self.null is not None
-            lost = noise.uniform(torch.empty(x0.shape[0])) < self.drop
-            cond = _select(lost.to(x0.device), self.null(cond), cond)
+        cond = self.dropped(x0, cond, noise)
         xt = path.marginal(x0, t).sample(noise)
         error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
         assert isinstance(process, Gaussian)
@@ -67,6 +64,14 @@ class Denoising(nn.Module):
     def weighed(self, error: Tensor, process: Gaussian, t: Tensor) -> Tensor:
         """The loss of each sample from its mean square error at its time, (B,)."""
         return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
+
+    def dropped(self, x0: Tensor, cond: Any, noise: Noise) -> Any:
+        """The condition of each row of x_0, replaced by `null` in a share `drop` of them."""
+        if self.drop == 0.0 or cond is None:
+            return cond
+        assert self.null is not None
+        lost = noise.uniform(torch.empty(x0.shape[0])) < self.drop
+        return _select(lost.to(x0.device), self.null(cond), cond)
 
 
 class NoiseMoment(nn.Module):

@@ -1,0 +1,60 @@
+"""CPU seconds for 200 futures of 48 steps of one series, against the same calls of the network alone.
+
+    python benchmarks/paths.py
+
+CSDI is the recipe of the shipped `series` model, untrained (the time does not depend on the weights), on its windows of
+128 steps; TimeGrad has its defaults with 12 calls a step. Sampler and grid are the library's default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+import sfumato as sf
+from sfumato.recipes import timegrad
+from sfumato.samplers import Arc, paths
+from sfumato.zoo.train_series import LENGTH, RECIPE
+
+PATHS, HORIZON = 200, 48
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """CPU seconds of one run, all threads together: whatever else the machine does."""
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+@torch.no_grad()
+def main() -> None:
+    """Parses the command line, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=20, help="calls of CSDI's network for one path")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    mask = (torch.arange(LENGTH) < LENGTH - HORIZON).float().expand(1, 1, LENGTH)
+    cond = {"observed": mask * 0.3, "mask": mask}
+    many = {key: value.expand(PATHS, -1, -1) for key, value in cond.items()}
+
+    csdi = RECIPE.model().eval()
+    times = sf.grids.default(csdi.process, args.steps)  # type: ignore[arg-type]
+    u, level = torch.zeros(PATHS, 1, LENGTH), torch.zeros(PATHS)
+    floor = seconds(lambda: [csdi.net(u, level, many) for _ in range(args.steps)])
+    whole = seconds(lambda: paths(csdi, cond, PATHS, times=times, sampler=Arc()))
+    print(f"csdi      {whole:6.2f} s, its network alone {floor:6.2f} s, {args.steps} calls")
+
+    model = timegrad.Recipe(horizon=HORIZON).model().eval()
+    times, calls = sf.grids.default(model.process, 12), 12 * HORIZON  # type: ignore[arg-type]
+    net, state = model.inner.net, {"state": torch.zeros(PATHS, 100)}  # type: ignore[attr-defined]
+    floor = seconds(lambda: [net(torch.zeros(PATHS, 1), level, state) for _ in range(calls)])
+    whole = seconds(lambda: paths(model, cond, PATHS, times=times, sampler=Arc()))
+    print(f"timegrad  {whole:6.2f} s, its network alone {floor:6.2f} s, {calls} calls")
+
+
+if __name__ == "__main__":
+    main()
