@@ -119,7 +119,7 @@ def default(process: Gaussian, steps: int, *, start: float = 1.0, end: float = 0
     """The grid of `Model` and of solvers whose paper names none: `arc` with its defaults, for any process (ours).
 
     The sampler to run on it is `Arc`: of the pairs measured on exact worlds this one errs least from 10 calls on, and
-    is at or near the best with fewer (`benchmarks/samplers.py`).
+    is at or near the best with fewer (`sfumato bench samplers`).
     """
     return arc(process, steps, start=start, end=end)
 

@@ -81,7 +81,11 @@ def test_mix_takes_each_strategy_as_often() -> None:
         assert abs(float((count[:, 0] == kept).double().mean()) - 1 / 3) < 0.03
 
 
-@pytest.mark.parametrize("hide", [masking.random, masking.block, Last(4, vary=True), masking.everything], ids=str)
+@pytest.mark.parametrize(
+    "hide",
+    [masking.random, masking.block, Last(4, vary=True), masking.everything],
+    ids=["random", "block", "last", "everything"],
+)
 def test_a_row_is_the_same_in_any_batch(hide: masking.Hide) -> None:
     whole = hide(KNOWN[:6], Seeds(range(6)))
     assert torch.equal(whole[4:], hide(KNOWN[4:6], Seeds([4, 5])))

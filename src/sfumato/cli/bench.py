@@ -1,4 +1,4 @@
-"""`sfumato bench solvers`: every solver against exact posteriors, or on photographs."""
+"""`sfumato bench`: solvers against exact posteriors or on photographs; samplers against the exact flow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ File = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the group `bench`."""
-    group = typer.Typer(help="Measure: solvers on worlds with known answers, and on photographs.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Measure: solvers and samplers on worlds with known answers, solvers on photographs.", no_args_is_help=True
+    )
     group.command("solvers")(solvers)
+    group.command("samplers")(samplers)
     app.add_typer(group, name="bench")
 
 
@@ -55,6 +58,48 @@ def solvers(
             raise typer.BadParameter("--task, --side and --root belong to --images.")
         count = _on_worlds(console, world, solver, steps, samples, draws, seed, out)
     console.emit("done", count=count)
+
+
+def samplers(
+    world: Annotated[list[str], typer.Option("--world", help="A world, several times for several; all.")] = [],  # noqa: B006
+    process: Annotated[list[str], typer.Option("--process", help="A process, several times for several; all.")] = [],  # noqa: B006
+    nfe: Annotated[list[int], typer.Option("--nfe", min=2, help="Calls of the denoiser; 4 to 256.")] = [],  # noqa: B006
+    starts: Annotated[int, typer.Option(min=1, help="Rows of each run.")] = 64,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file for every row.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="A picture of error against calls (extra plot).")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Distance of samplers to the end of the exact flow, by calls of the denoiser; the default comes first."""
+    import csv
+
+    from sfumato.bench import samplers as bench
+    from sfumato.data.files import beside
+
+    console = Console(as_json=as_json, quiet=quiet)
+    names = [one_of(word, bench.worlds(), "world") for word in world] or list(bench.worlds())
+    kinds = [one_of(word, bench.processes(), "process") for word in process] or list(bench.processes())
+    calls = sorted(set(nfe)) or list(bench.CALLS)
+    console.emit("start", command="bench samplers", worlds=names, processes=kinds, nfe=calls, starts=starts)
+    table: list[dict[str, Any]] = []
+    for row in bench.rows(names, kinds, calls, starts):
+        table.append(row)
+        console.emit("item", **row)
+        if row["nfe"] == calls[0] and row["sampler"] == bench.RIVALS[0].name:
+            console.data(f"{row['world']}, {row['process']}".ljust(24) + "".join(f"{n:>10}" for n in calls))
+        if row["nfe"] == calls[-1]:
+            line = [r["rms"] for r in table[-len(calls) :]]
+            console.data(f"{row['sampler']:<24}" + "".join(f"{value:>10.5f}" for value in line))
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with beside(out) as part, open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    if figure:
+        bench.draw(table, figure)
+    console.emit("done", count=len(table))
 
 
 def _on_worlds(
