@@ -162,6 +162,33 @@ def test_tails_that_underflow_cost_nothing() -> None:
     assert bool(torch.isfinite(term).all()) and float(term.max()) > 1.0
 
 
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_estimate_that_is_wrong_beyond_a_float_has_a_finite_gradient(published: bool, late: bool) -> None:
+    """A level 15 steps away is e^-40000 under a narrow chain: the loss stays finite, and pulls the right way."""
+    process = Transitions.gaussian(16, [1e-4, 1e-4, 1e-4], published)
+    logits = torch.zeros(1, 1, 16, dtype=torch.float32)
+    logits[..., 15] = 200.0  # softmax gives all others 0 in float32
+    logits.requires_grad_()
+    x0, xt = torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1), 15 if late else 0)
+    for t, s in ((2 / 3, 1 / 3), (1 / 3, 0.0)):
+        for pair in ((t, s), (torch.tensor([t]), torch.tensor([s]))):
+            term = chain_term(process, Estimate(torch.softmax(logits, -1)), x0, xt, *pair)
+            (gradient,) = torch.autograd.grad(term.sum(), logits)
+            assert bool(torch.isfinite(term).all()) and bool(torch.isfinite(gradient).all())
+            assert term.item() >= 0.0 if late else term.item() > 20.0
+
+
+def test_a_state_that_no_class_reaches_leaves_the_estimate() -> None:
+    process = Transitions.gaussian(16, [1e-4, 1e-4])
+    p = torch.zeros(1, 1, 16, dtype=torch.float32)
+    p[..., 3], p[..., 4] = 0.25, 0.75
+    law = process.reverse(Estimate(p), torch.full((1, 1), 15), 1.0, 0.5)
+    assert torch.equal(law.probs, p)
+    near = process.reverse(Estimate(p), torch.full((1, 1), 4), 1.0, 0.5)
+    assert float(near.probs[..., 4]) == pytest.approx(1.0, abs=1e-6)
+
+
 # Continuous time
 
 

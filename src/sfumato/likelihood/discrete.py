@@ -26,15 +26,22 @@ from sfumato.laws import Categorical
 from sfumato.noise import Noise
 from sfumato.processes import Categories, Jumping, Time
 
+FLOOR = 1e-30  # what a model gives no float of probability has this much: losses and their gradients stay finite
+
+
+def floored(p: Tensor) -> Tensor:
+    """Probabilities of a model that are at least FLOOR; those below get no gradient."""
+    return p.clamp(min=FLOOR)
+
 
 def chain_term(process: Categories, estimate: Estimate, x0: Tensor, xt: Tensor, t: Time, s: Time) -> Tensor:
     """One term of the chain, (B,); times are floats, or one for each row."""
-    law = process.reverse(estimate, xt, t, s)
+    law = Categorical(floored(process.reverse(estimate, xt, t, s).probs))
     if isinstance(s, float) and s == 0.0:
         return -law.log_prob(x0)
     true = process.reverse(Estimate(process.one_hot(x0).to(estimate.mean)), xt, t, s).probs
     # The tails of the two laws underflow in different places: what is not worth 1e-28 nats counts as 0.
-    kl = Categorical(torch.where(true < 1e-30, 0.0, true)).kl(law)
+    kl = Categorical(torch.where(true < FLOOR, 0.0, true)).kl(law)
     if isinstance(s, float):
         return kl
     # Where s = 0 the true law is x_0 itself, and the KL is its code length.
@@ -46,7 +53,7 @@ def jump_term(process: Jumping, estimate: Estimate, x0: Tensor, xt: Tensor, t: T
     true = process.backward(process.one_hot(x0).to(estimate.mean), xt, t)
     model = process.backward(estimate.mean, xt, t)
     alive = true > 0
-    safe, other = torch.where(alive, true, 1.0), torch.where(alive, model, 1.0)
+    safe, other = torch.where(alive, true, 1.0), torch.where(alive, floored(model), 1.0)
     return (model - true + torch.where(alive, safe * (safe.log() - other.log()), 0.0)).flatten(1).sum(1)
 
 
@@ -87,5 +94,5 @@ def unknown_loss(denoiser: Denoiser, x0: Tensor, known: Tensor, t: Time) -> Tens
     assert isinstance(process, Categories) and process.mask is not None
     known = known.reshape(x0.shape).to(x0.device)
     xt = torch.where(known, x0, process.mask)
-    logs = denoiser(xt, t).mean.gather(-1, x0.unsqueeze(-1)).squeeze(-1).log()
+    logs = floored(denoiser(xt, t).mean.gather(-1, x0.unsqueeze(-1)).squeeze(-1)).log()
     return -torch.where(known, 0.0, logs).flatten(1).sum(1)

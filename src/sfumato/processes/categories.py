@@ -91,7 +91,9 @@ class Categories(Process):
             return Categorical(self.one_hot(xt).to(p0))
         ordered(t, s, "reverse goes towards data")
         probs = self.reach(xt, s, t, p0) * self.moved(self.weights(p0, xt, t), 0.0, s)
-        law = probs / probs.sum(-1, keepdim=True)
+        total = probs.sum(-1, keepdim=True)
+        # A state that no class reaches with a float of probability says nothing: then the estimate stands.
+        law = torch.where(total > 0, probs / total.clamp(min=torch.finfo(p0.dtype).tiny), p0)
         if self.published:
             law = torch.where(torch.as_tensor(expand(s, p0) == 0.0), p0, law)
         return Categorical(law)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.denoisers import Denoiser
 from sfumato.laws import Categorical
 from sfumato.likelihood import chain_term, jump_term, known_after, unknown_loss
+from sfumato.likelihood.discrete import floored
 from sfumato.noise import Noise
 from sfumato.processes import Categories, Jumping
 from sfumato.training.times import LowDiscrepancy, Steps, TimeLaw
@@ -43,7 +44,7 @@ class DiscreteChain(nn.Module):
         xt = process.marginal(x0, t).sample(noise)
         estimate = self.denoiser(xt, t, cond)
         nats = chain_term(process, estimate, x0, xt, t, (torch.round(t * N) - 1.0) / N)
-        nats = nats - self.weight * Categorical(estimate.mean).log_prob(x0)
+        nats = nats - self.weight * Categorical(floored(estimate.mean)).log_prob(x0)
         return N * _bits(nats, x0)
 
 
