@@ -53,7 +53,7 @@ def test_predictors_of_ve(name: str, predictor: str) -> None:
     ],
 )
 def test_predictors_of_vp(name: str, process: Gaussian, sampler: Sampler) -> None:
-    """Euler's N steps of 1 / N (their eps is 1 / N), and the table of their `discrete_betas`; the last draws nothing."""
+    """Euler's N steps of 1 / N, their eps, and the table of their `discrete_betas`; the last step draws nothing."""
     assert isinstance(sampler, Ancestral) == (name == "vp_anc")
     torch.testing.assert_close(ran(process, sampler, grids.uniform(N), DATA["z"]), DATA[name], rtol=0, atol=1e-9)
 
@@ -84,7 +84,7 @@ def test_corrector_alone() -> None:
 
 
 def test_the_correctors_alpha_under_vp() -> None:
-    """e = 2 alpha_n (snr |z| / |score|)^2 there, alpha_n = 1 - beta_n; we leave alpha_n out: snr sqrt(alpha_n) is it."""
+    """e = 2 alpha_n (snr |z| / |score|)^2 there, alpha_n = 1 - beta_n; ours is without: snr sqrt(alpha_n) has it."""
     D, x, draws = two_normals().denoiser(TABLE), DATA["x"][:1], Given(DATA["z"][:, :1])
     for n in range(N, 0, -1):
         alpha = 1 - float(DATA["vp_betas"][n - 1])
@@ -103,7 +103,7 @@ def test_flow(name: str, process: Gaussian, end: float) -> None:
 
 @pytest.mark.parametrize(("name", "process"), [("ve", VE), ("vp", VP), ("sub", SUB)])
 def test_likelihood(name: str, process: Gaussian) -> None:
-    """Bits per dimension from t = 1e-5 with the same signs for the divergence; their offset, 7, is the width 2 / 256."""
+    """Bits per dimension from t = 1e-5 with the same signs for the divergence; their offset 7 is our width 2 / 256."""
     pytest.importorskip("torchdiffeq", reason="extra ode")
     D = two_normals().denoiser(process)
     signs = Given([0.25 + 0.5 * DATA["sign"]])  # uniform numbers: below a half the sign is -1
