@@ -73,11 +73,13 @@ def main() -> None:
             fields = {"solver_order": order, "solver_type": bh, "lower_order_final": False, **table}
             # Its last step, to 0, extrapolates whatever its length: it is left out.
             out[name], _ = ran(ready(uni, **fields), x1, STEPS - 1)
-    # Steps of two calls on levels even in log SNR, so that the call inside a step is where ours is; not the last, to 0.
-    single = ready(d.DPMSolverSinglestepScheduler, STEPS, solver_order=2, use_exponential_sigmas=True)
-    single.order_list = [1 + i % 2 for i in range(STEPS)]
-    out["single_2"], asked = ran(single, x1, STEPS - 2)
-    out["single_alpha_bars"] = [*asked, 1 / (1 + float(single.sigmas[STEPS - 2]) ** 2)]
+    # Two and three calls a step, on levels even in log SNR, so that calls inside a step are where ours are; the last
+    # steps, to 0, are left out.
+    for order in (2, 3):
+        single = ready(d.DPMSolverSinglestepScheduler, STEPS, solver_order=order, use_exponential_sigmas=True)
+        single.order_list = [1 + i % order for i in range(STEPS)]
+        out[f"single_{order}"], asked = ran(single, x1, STEPS - 2)
+        out["single_alpha_bars"] = [*asked, 1 / (1 + float(single.sigmas[STEPS - 2]) ** 2)]
     for name in out:
         value = np.asarray(out[name])
         if name in old:
