@@ -50,6 +50,10 @@ def test_schedule_is_that_of_the_public_code() -> None:
         close(process.sigma(n / 40) ** 2, 1 - bars[n - 1])
         close(process.alpha(tensor(n / 40)).detach() ** 2, bars[n - 1])
     assert process.sigma(0.0) == 0.0 and process.alpha(0.0) == 1.0
+    # One move of the chain, not the `forward` of a module.
+    law = process.forward(torch.ones(1, 2).double(), 6 / 40, 7 / 40)
+    close(law.mean, (1 - want[6]).sqrt())
+    close(law.std**2, want[6])
     assert 0.02 < float(bars[-1]) < 0.03  # about 1 / N of the variance is left at the end
     # A step of the coefficients moves log odds by the bumps; the floor stays.
     with torch.no_grad():

@@ -44,6 +44,11 @@ def test_the_schedule_is_a_process(process) -> None:
         for i, f in enumerate((process.alpha, process.sigma)):
             close(process.rates(t)[i], (f(t + 1e-5) - f(t - 1e-5)) / 2e-5, 1e-8)
         close(process.time_of(process.log_snr(t)), t, 1e-9)
+        # The chain's own move, not the `forward` of a module: onwards from x_t it gives the marginal at 0.97.
+        x0, on = normal(4, 3), 0.97
+        law, want = process.forward(process.marginal(x0, t).mean, t, on), process.marginal(x0, on)
+        close(law.mean, want.mean, 1e-12)
+        close(law.std**2 + (process.alpha(on) / a * s) ** 2, want.std**2, 1e-12)
         rows = tensor(t)
         for f in (process.alpha, process.sigma, process.log_snr):
             assert f(rows).requires_grad

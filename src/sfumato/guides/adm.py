@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from sfumato.denoisers import Denoiser, Wrapper
 from sfumato.estimate import Estimate
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Time, expand
+from sfumato.processes.variances import Reverse, known
 from sfumato.samplers import Sampler
 
 LogProb = Callable[[Tensor, Time, Any], Tensor]
@@ -67,18 +68,23 @@ class GuidedAncestral(Sampler):
     (q^2 / r) scale grad instead, q^2 and r those of the forward transition, beta / sqrt(1 - beta) on a table; with the
     small variance the two differ most in the last steps. Source: Dhariwal & Nichol 2021 (2105.05233) algorithm 1.
 
+    The last step, to s = 0, is a point and is not moved; the public code moves it by the variance that stands there for
+    its decoder.
+
     Args:
         log_prob: (x_t, t, cond) to (B,); its condition is `cond`.
         cond: y, a label for each row.
         scale: s.
+        reverse: the law of a step, as of `Ancestral`; `learned` of `sfumato.processes.variances` for the paper's.
     """
 
     log_prob: LogProb
     cond: Any = None
     scale: float = 1.0
+    reverse: Reverse = field(default=known, repr=False)
 
     def step(self, denoiser: Denoiser, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise) -> tuple[Tensor, Any]:
-        law = denoiser.process.reverse(denoiser(xt, t), xt, t, s)
+        law = self.reverse(denoiser.process, denoiser(xt, t), xt, t, s)
         moved = self.scale * law.std**2 * gradient(self.log_prob, xt, t, self.cond)  # type: ignore[attr-defined]
         return law.sample(noise) + moved, memory
 

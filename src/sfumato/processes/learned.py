@@ -20,7 +20,7 @@ from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.schedules import VariancePreserving
 
 
-class LearnedEnds(nn.Module, VariancePreserving):
+class LearnedEnds(VariancePreserving, nn.Module):
     """gamma linear in t, its two ends parameters. Source: Kingma et al. 2021 (2107.00630) section 6, public code.
 
     Args:

@@ -115,7 +115,7 @@ class Recipe(Pictures):
         return trajectory_bound(denoiser, x0, self.times(), noise, reverse=perturbed)
 
 
-class LearnedBetas(nn.Module, VariancePreserving):
+class LearnedBetas(VariancePreserving, nn.Module):
     """A table of N levels whose betas are learned: sigmoid(logit b_n + sum_j c_j g_j(n)), squeezed above a least value.
 
     b_n = 1 / linspace(N, 2, N), which erases a like share of the signal's variance in each step and leaves 1 / N at the
