@@ -124,7 +124,6 @@ def test_scikit_image_agrees():
 @pytest.mark.parametrize("filter, close", [("ramp", 0.02), ("hann", 0.06)])
 def test_filtered_backprojection_of_a_disc(filter, close):
     """Of exact projections: its density inside, nothing outside, on a detector twice as fine too."""
-    A = Radon.parallel((48, 48), 90)
     for A in (Radon.parallel((48, 48), 90), Radon((48, 48), Radon.parallel((48, 48), 90).angles, 137, 0.5)):
         u = (torch.arange(A.detectors).double() - (A.detectors - 1) / 2) * A.spacing
         theta = torch.tensor(A.angles).double()[:, None]
@@ -135,7 +134,8 @@ def test_filtered_backprojection_of_a_disc(filter, close):
         r = ((rows + 4.0) ** 2 + (cols - 5.0) ** 2).sqrt()
         assert float(x[r < 10].mean()) == pytest.approx(2.5, rel=0.01)
         assert float((x[r < 9] - 2.5).abs().mean()) < close * 2.5
-        assert float(x[(r > 14) & (r < 18)].abs().mean()) < close * 2.5
+        outside = x[(r > 14) & (r < 18)]  # what rings there has no mean
+        assert abs(float(outside.mean())) < 0.01 * 2.5 and float(outside.abs().mean()) < 0.04 * 2.5
 
 
 def test_hann_is_smoother_on_noise():

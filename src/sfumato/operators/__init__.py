@@ -11,6 +11,7 @@ from sfumato.operators.fourier import Fourier
 from sfumato.operators.gray import Gray
 from sfumato.operators.hadamard import Hadamard
 from sfumato.operators.identity import Identity
+from sfumato.operators.jpeg import JPEG
 from sfumato.operators.likelihoods import Likelihood, Poisson, Speckle
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
@@ -22,6 +23,7 @@ from sfumato.operators.separable import Separable
 from sfumato.operators.varying_blur import VaryingBlur
 
 __all__ = [
+    "JPEG",
     "SENSE",
     "BlockSensing",
     "Blur",

@@ -121,6 +121,9 @@ class Measurement:
         abilities stay, sigma becomes sigma / |scale|. For any other codec, and any other noise than Gaussian, the
         operator becomes A o decode, whose type says that it is no longer linear.
         """
+        moved = getattr(self.operator, "to_model", None)
+        if moved is not None and codec.affine is not None:
+            return replace(self, operator=moved(codec))
         scale = codec.affine
         if scale is not None and isinstance(self.operator, Linear) and self.likelihood is None:
             zero = torch.zeros(len(self), *self.event, dtype=self.y.dtype.to_real(), device=self.y.device)
