@@ -1,6 +1,6 @@
 """JPEG against Pillow's encoder and decoder, the public code of DDRM-JPEG, and its own identities.
 
-`tests/data/ddrm_jpeg.npz`: bahjat-kawar/ddrm-jpeg (MIT), run on rows 40 to 72 and columns 60 to 92 of the astronaut: the
+`tests/data/ddrm_jpeg.npz`: bahjat-kawar/ddrm-jpeg (MIT), run on rows 40 to 72 and columns 60 to 92 of the astronaut:
 levels `luma` and `chroma` of its encoder at three qualities, every fourth pixel of what its decoder makes of them, and
 `states` of three steps of its sampler with the noise predictor 0.3 x + 0.1, at quality 10, every fourth pixel.
 """
@@ -130,7 +130,9 @@ def test_progressive_files_hold_the_same(tmp_path, astronaut):
         assert not bool(differ[:luma].any()) and int(differ.sum()) <= 2 * chroma
 
 
-@pytest.mark.parametrize("sampling, size", [("4:4:4", (16, 24)), ("4:2:2", (8, 32)), ("4:2:0", (32, 16)), ("4:4:0", (16, 8))])
+@pytest.mark.parametrize(
+    "sampling, size", [("4:4:4", (16, 24)), ("4:2:2", (8, 32)), ("4:2:0", (32, 16)), ("4:4:0", (16, 8))]
+)
 def test_decoding_and_encoding_again_changes_nothing(sampling, size):
     A = JPEG.quality(size, 30, sampling)
     y = A(0.3 * sf.Noise(0).normal(torch.zeros(2, 3, *size).double()))
@@ -252,7 +254,7 @@ def test_files_that_cannot_be_used(tmp_path, astronaut, kind):
         (lambda: JPEG((8, 8), tables(5), channels=1), "3 tables need as many channels"),
         (lambda: JPEG((8, 8), tables(5), channels=4), "1 or 3, got 4"),
         (lambda: JPEG((8, 8), tables(5), low=1.0, high=1.0), "low < high"),
-        (lambda: JPEG.quality((8, 8), 5)(torch.zeros(1, 3, 8, 9)), "make another"),
+        (lambda: JPEG.quality((8, 8), 5)(torch.zeros(1, 3, 8, 9)), "make one"),
     ],
 )
 def test_errors(call, message):

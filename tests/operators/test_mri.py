@@ -88,9 +88,7 @@ def test_equispaced_columns_of_the_public_code():
     seen += [218, 228, 238]
     assert mask[0].nonzero().flatten().tolist() == seen and bool((mask == mask[0]).all())
     small = kspace.equispaced((2, 64), acceleration=4.0, centre=0.016)
-    assert small[1].nonzero().flatten().tolist() == [
-        *(2, 6, 10, 15, 19, 23, 27, 31, 32, 36, 40, 44, 48, 52, 57, 61)
-    ]
+    assert small[1].nonzero().flatten().tolist() == [*(2, 6, 10, 15, 19, 23, 27, 31, 32, 36, 40, 44, 48, 52, 57, 61)]
     moved = kspace.equispaced((1, 16), acceleration=4.0, centre=0.0, offset=1)
     assert moved.nonzero()[:, 1].tolist() == [1, 5, 9, 13]
 

@@ -97,7 +97,7 @@ def test_errors(world, ddpm):
             DDRMJPEG(**fields)
     with pytest.raises(ValueError, match="at least 1 step"):
         DDRMJPEG(steps=0)
-    with pytest.raises(ValueError, match="20 steps do not fit below t0 = 0.01 of 1000 levels"):
+    with pytest.raises(ValueError, match=r"20 steps do not fit below t0 = 0\.01 of 1000 levels"):
         DDRMJPEG(t0=0.01).times(ddpm)
     m = Measurement(Function(lambda x: x**2, (3,)), torch.ones(1, 3).double(), 0.0)
     with pytest.raises(TypeError, match="DDRMJPEG needs an operator with a decoder, `pinv`, got Function"):

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -19,9 +17,13 @@ def test_what_was_measured_is_met_at_the_end(world, matrix, measured, process, t
 
 
 def test_a_step_is_mix_correct_mix_predict(world, matrix, measured):
-    """Against the formula with dense matrices, draw by draw: z of a mix, of the corrector, of a mix, of the predictor."""
+    """Against the formula with dense matrices, draw by draw: z of a mix, the corrector, a mix, the predictor."""
     process, t, s = Geometric(0.01, 20.0), 0.6, 0.55
-    D, solver, x = world.denoiser(process), ScoreMedical(trust=0.7, moves=2), sf.Noise(9).normal(torch.zeros(3, 3).double())
+    D, solver, x = (
+        world.denoiser(process),
+        ScoreMedical(trust=0.7, moves=2),
+        sf.Noise(9).normal(torch.zeros(3, 3).double()),
+    )
     got, _ = solver.step(D, measured, x, t, s, solver.init(D, measured, x), sf.Noise(4))
     noise, inverse = sf.Noise(4), torch.linalg.pinv(matrix.A)
 
@@ -43,8 +45,13 @@ def test_the_law_of_a_step(affine_law, process):
     world = sf.GaussianWorld(torch.zeros(2).double(), c * torch.eye(2).double())
     m = Measurement(Mask(torch.tensor([1.0, 0.0])), torch.tensor([[y, 0.0]]).double(), 0.1)
     times = (1.0, t, s)
-    means, covs = zip(*(affine_law(ScoreMedical(trust=trust, moves=0), world.denoiser(process), m, times, stop=k, draws=8)
-                        for k in (1, 2)), strict=True)
+    means, covs = zip(
+        *(
+            affine_law(ScoreMedical(trust=trust, moves=0), world.denoiser(process), m, times, stop=k, draws=8)
+            for k in (1, 2)
+        ),
+        strict=True,
+    )
     alpha, sigma = process.alpha(t), process.sigma(t)
     r = alpha / process.alpha(s)
     q2 = sigma**2 - (r * process.sigma(s)) ** 2

@@ -24,9 +24,9 @@ def read_jpeg(path: str | Path, *, channels: int | None = None) -> Measurement:
     Levels are found from the decoded planes, whole blocks of them and before any change of color; the decoder's smooth
     chroma (a triangle of 3/4 and 1/4) is undone by least squares. They are the file's own where a table's steps are
     larger than the rounding of 8 bits: all but those of the finest tables (quality above about 95), and a few of blocks
-    that the decoder had to cut off at black or white. In a progressive file the last blocks of thin
-    chroma, where they reach beyond the last block of luma, are guessed in part. The picture lies as it is stored, an EXIF tag
-    that turns it is not followed.
+    that the decoder had to cut off at black or white. In a progressive file the last blocks of thin chroma, where they
+    reach beyond the last block of luma, are guessed in part. The picture lies as it is stored: an EXIF tag that turns
+    it is not followed.
 
     Args:
         channels: 3 or 1, of x_0; 3 for a grey file lets it have colors, of which the file does not know. As in the file
@@ -69,6 +69,12 @@ def read_jpeg(path: str | Path, *, channels: int | None = None) -> Measurement:
     return Measurement(operator, torch.cat(levels)[None].float(), 0.0)
 
 
+def turned(path: str | Path) -> bool:
+    """Whether an EXIF tag asks viewers to turn or mirror the picture."""
+    with Image.open(path) as image:
+        return bool(image.getexif().get(274, 1) != 1)
+
+
 def _planes(raw: bytes, mode: str, unit: tuple[int, int], count: int) -> list[Tensor]:
     """Y (and Cb, Cr) as decoded, (H, W) in whole blocks: the header is told so, and nothing is cut off.
 
@@ -95,11 +101,13 @@ def _marker(raw: bytes, at: int, wanted: set[int]) -> int:
 
 
 def _levels(plane: Tensor, steps: Tensor) -> Tensor:
-    """Levels of a decoded plane; where it was cut off at black or white, the pixels are what the levels say beyond it."""
+    """Levels of a decoded plane; where it was cut off at black or white, pixels are what the levels say beyond it."""
     levels = (cosines(plane - 128.0) / steps).round()
     for _ in range(8):
         beyond = cosines(levels * steps, inverse=True) + 128.0
-        whole = torch.where(plane <= 0.0, beyond.clamp(max=0.0), torch.where(plane >= 255.0, beyond.clamp(min=255.0), plane))
+        whole = torch.where(
+            plane <= 0.0, beyond.clamp(max=0.0), torch.where(plane >= 255.0, beyond.clamp(min=255.0), plane)
+        )
         levels = (cosines(whole - 128.0) / steps).round()
     return levels
 

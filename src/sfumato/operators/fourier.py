@@ -16,8 +16,8 @@ class Fourier(Spectral):
     """y = M F x: F the unitary Fourier transform with zero frequency in the middle, M a mask.
 
     y is (B, C, 2, H, W), real and imaginary part, zero where nothing was sampled, and so is its noise; sigma is the
-    standard deviation of each of the two parts. (Codes whose transform is divided by n, or by nothing, have other sigmas:
-    times 1 / sqrt(H W) for torch's plain fft2.)
+    standard deviation of each of the two parts. (Codes whose transform is divided by n, or by nothing, have other
+    sigmas: times 1 / sqrt(H W) for torch's plain fft2.)
 
     - Real images (B, C, H, W), each channel one image. A frequency and its opposite are then one pair of numbers:
       coefficients are complex and s = sqrt((M(k) + M(-k)) / 2), which is 1 where both are sampled and 1 / sqrt(2) where

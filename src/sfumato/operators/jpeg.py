@@ -43,7 +43,8 @@ class JPEG(Operator):
         sampling: "4:4:4", "4:2:2" (every second column of chroma), "4:2:0" (and row), "4:4:0" (row only).
         low, high: what black and white are in x.
         channels: 3, or 1 where x is a grey picture. With one table and three channels the file knows the luma alone.
-        dropped: chroma is thinned by leaving pixels out, as in the public code of DDRM-JPEG; else by averaging, as libjpeg.
+        dropped: chroma is thinned by leaving pixels out, as in the public code of DDRM-JPEG; else by averaging, as
+            libjpeg does.
 
     Raises:
         ValueError: for other tables, samplings, channels or ranges.
@@ -82,7 +83,7 @@ class JPEG(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         if tuple(x.shape[1:]) != (self.channels, *self.size):
             raise ValueError(
-                f"this operator was made for pictures {(self.channels, *self.size)}, got {tuple(x.shape)}: make another."
+                f"this operator was made for pictures {(self.channels, *self.size)}, got {tuple(x.shape)}: make one."
             )
         levels = []
         for plane, table in zip(self._planes(x), cast(self.tables, x), strict=True):

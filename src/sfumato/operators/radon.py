@@ -78,6 +78,7 @@ class Radon(Linear):
     def __call__(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != tuple(self.size):
             raise ValueError(f"this operator was made for size {self.size}, got data {tuple(x.shape)}: make another.")
+        assert self.detectors is not None
         flat = x.reshape(-1, *self.size)
         turned = flat.mT
         views = []
@@ -90,7 +91,8 @@ class Radon(Linear):
         return torch.stack(views, 1).reshape(*x.shape[:-2], len(self.angles), -1)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        flat = y.reshape(-1, len(self.angles), self.detectors)  # type: ignore[arg-type]
+        assert self.detectors is not None
+        flat = y.reshape(-1, len(self.angles), self.detectors)
         H, W = self.size
         upright_sum, turned_sum = flat.new_zeros(len(flat), H, W), flat.new_zeros(len(flat), W, H)
         for view, pieces in zip(flat.unbind(1), self._views(y), strict=True):

@@ -18,7 +18,8 @@ class SENSE(Linear):
     """y_c = M F (S_c x) for coils c: A^T y = sum_c conj(S_c) F^* M y_c, of real images the real part of it.
 
     Images are (B, 1, H, W) real or (B, 2, H, W) complex, y is (B, coils, 2, H, W), zero where nothing was sampled.
-    Where sum_c |S_c|^2 = 1 and every frequency is sampled, A^T A = I. Pseudo-inverse and `solve` by conjugate gradients.
+    Where sum_c |S_c|^2 = 1 and every frequency is sampled, A^T A = I. Pseudo-inverse and `solve` are found by
+    conjugate gradients.
 
     Args:
         maps: S, complex, (coils, H, W): given, or found by `sensitivities`.
@@ -39,7 +40,7 @@ class SENSE(Linear):
         object.__setattr__(self, "mask", checked(self.mask))
         if not self.maps.is_complex() or self.maps.ndim != 3 or self.maps.shape[1:] != self.mask.shape:
             raise ValueError(
-                f"maps are complex, (coils, *{tuple(self.mask.shape)}), got {tuple(self.maps.shape)}, {self.maps.dtype}."
+                f"maps are complex, (coils, *{tuple(self.mask.shape)}), got {tuple(self.maps.shape)} {self.maps.dtype}."
             )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -89,8 +90,8 @@ def sensitivities(y: Tensor, width: int) -> Tensor:
 def birdcage(size: tuple[int, int], coils: int = 8, *, distance: float = 1.5) -> Tensor:
     """Sensitivities of long straight wires around the image, (coils, H, W) complex128, sum of squares 1 (ours).
 
-    S_c is proportional to 1 / (z - z_c), the field of a line current, z the pixel as a complex number with the middle of
-    the sides at 1, and z_c on a circle of radius `distance` above sqrt(2).
+    S_c is proportional to 1 / (z - z_c), the field of a line current, z the pixel as a complex number with the middle
+    of the sides at 1, and z_c on a circle of radius `distance` above sqrt(2).
     """
     if distance <= math.sqrt(2.0) or coils < 1:
         raise ValueError(f"at least 1 coil beyond the corners, sqrt(2), is needed, got {coils} at {distance}.")

@@ -70,7 +70,7 @@ class DDRMJPEG(Solver):
     def check(self, operator: Operator) -> None:
         if not hasattr(operator, "pinv"):
             raise TypeError(
-                f"{type(self).__name__} needs an operator with a decoder, `pinv`, got {type(operator).__name__}. Use DPS."
+                f"DDRMJPEG needs an operator with a decoder, `pinv`, got {type(operator).__name__}. Use DPS."
             )
 
     def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
