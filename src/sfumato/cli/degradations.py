@@ -55,7 +55,6 @@ def check(wanted: Settings) -> None:
         raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
     if wanted.filter not in ("", "box", "bicubic"):
         raise typer.BadParameter(f"--filter is box or bicubic, got {wanted.filter!r}.")
-
     _check_simulated(wanted)
 
 
