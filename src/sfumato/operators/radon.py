@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sfumato.operators.base import Linear
 
+CHUNK = 2**20  # (ours) numbers of the image that are looked up at once
+
 
 @dataclass(frozen=True, eq=False)
 class Radon(Linear):
@@ -78,29 +80,21 @@ class Radon(Linear):
     def __call__(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != tuple(self.size):
             raise ValueError(f"this operator was made for size {self.size}, got data {tuple(x.shape)}: make another.")
-        assert self.detectors is not None
         flat = x.reshape(-1, *self.size)
-        turned = flat.mT
-        views = []
-        for pieces in self._views(x):
-            y = flat.new_zeros(len(flat), self.detectors)
-            for upright, at, weight in pieces:
-                image = flat if upright else turned
-                y = y + (image.gather(2, at.expand(len(flat), -1, -1)) * weight).sum(1)
-            views.append(y)
-        return torch.stack(views, 1).reshape(*x.shape[:-2], len(self.angles), -1)
+        y = flat.new_zeros(len(flat), len(self.angles) * self._count)
+        for upright, rays, at, weight in self._pieces(x):
+            image = flat if upright else flat.mT
+            y = y.index_add(1, rays, (image.gather(2, at.expand(len(flat), -1, -1)) * weight).sum(1))
+        return y.reshape(*x.shape[:-2], len(self.angles), -1)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        assert self.detectors is not None
-        flat = y.reshape(-1, len(self.angles), self.detectors)
+        flat = y.reshape(-1, len(self.angles) * self._count)
         H, W = self.size
-        upright_sum, turned_sum = flat.new_zeros(len(flat), H, W), flat.new_zeros(len(flat), W, H)
-        for view, pieces in zip(flat.unbind(1), self._views(y), strict=True):
-            for upright, at, weight in pieces:
-                image = upright_sum if upright else turned_sum
-                spread = image.scatter_add(2, at.expand(len(flat), -1, -1), weight * view[:, None])
-                upright_sum, turned_sum = (spread, turned_sum) if upright else (upright_sum, spread)
-        return (upright_sum + turned_sum.mT).reshape(*y.shape[:-2], H, W)
+        sums = {True: flat.new_zeros(len(flat), H, W), False: flat.new_zeros(len(flat), W, H)}
+        for upright, rays, at, weight in self._pieces(y):
+            spread = weight * flat[:, None, rays]
+            sums[upright] = sums[upright].scatter_add(2, at.expand(len(flat), -1, -1), spread)
+        return (sums[True] + sums[False].mT).reshape(*y.shape[:-2], H, W)
 
     def fbp(self, y: Tensor, filter: str = "ramp") -> Tensor:
         """Filtered backprojection, (B, C, H, W): (pi / views) sum over views of (h * y_theta)(u of the pixel).
@@ -138,41 +132,41 @@ class Radon(Linear):
                 image = image + share * view[..., at_u]
         return image * (math.pi / views)
 
-    def _views(self, like: Tensor) -> Iterator[list[_Piece]]:
-        """Where each view takes its numbers from: rows of the image, and rows of the transposed one."""
-        H, W = self.size
+    @property
+    def _count(self) -> int:
         assert self.detectors is not None
-        u = (torch.arange(self.detectors, dtype=torch.float64) - (self.detectors - 1) / 2) * self.spacing
-        for theta in self.angles:
-            cos, sin = math.cos(theta), math.sin(theta)
-            if self.source is None:
-                col, row, d_col, d_row = u * cos, -u * sin, torch.full_like(u, sin), torch.full_like(u, cos)
-            else:
-                start_col, start_row = -self.source * sin, -self.source * cos
-                col, row = u * cos + self.behind * sin, -u * sin + self.behind * cos
-                d_col, d_row = col - start_col, row - start_row
-            steep = d_row.abs() >= d_col.abs()
-            pieces: list[_Piece] = []
-            for upright, own, (p, q, dp, dq), (n, m) in (
-                (True, steep, (row, col, d_row, d_col), (H, W)),
-                (False, ~steep, (col, row, d_col, d_row), (W, H)),
-            ):
-                if not bool(own.any()):
-                    continue
-                slope = torch.where(own, dq / torch.where(own, dp, 1.0), 0.0)
-                length = torch.where(own, (1.0 + slope**2).sqrt(), 0.0)
-                lines = torch.arange(n, dtype=torch.float64)[:, None] - (n - 1) / 2
-                across = q + (lines - p) * slope + (m - 1) / 2
-                pieces += [
-                    _Piece(upright, at.to(like.device), (share * length).to(like)) for at, share in _nearest(across, m)
-                ]
-            yield pieces
+        return self.detectors
+
+    def _pieces(self, like: Tensor) -> Iterator[_Piece]:
+        """Where lines take their numbers from: steep ones from rows of the image, the others from its transpose's."""
+        theta = torch.tensor(self.angles, dtype=torch.float64)[:, None]
+        cos, sin = theta.cos(), theta.sin()
+        u = (torch.arange(self._count, dtype=torch.float64) - (self._count - 1) / 2) * self.spacing
+        if self.source is None:
+            lines = [u * cos, -u * sin, sin.expand(-1, len(u)), cos.expand(-1, len(u))]
+        else:
+            col, row = u * cos + self.behind * sin, -u * sin + self.behind * cos
+            lines = [col, row, col + self.source * sin, row + self.source * cos]
+        col, row, d_col, d_row = (line.flatten() for line in lines)
+        steep = d_row.abs() >= d_col.abs()
+        for upright, own, (p, q, dp, dq), (n, m) in (
+            (True, steep, (row, col, d_row, d_col), self.size),
+            (False, ~steep, (col, row, d_col, d_row), self.size[::-1]),
+        ):
+            along = torch.arange(n, dtype=torch.float64)[:, None] - (n - 1) / 2
+            for rays in own.nonzero()[:, 0].split(max(1, CHUNK // n)):
+                slope = dq[rays] / dp[rays]
+                across = q[rays] + (along - p[rays]) * slope + (m - 1) / 2
+                length = (1.0 + slope**2).sqrt()
+                for at, share in _nearest(across, m):
+                    yield _Piece(upright, rays.to(like.device), at.to(like.device), (share * length).to(like))
 
 
 class _Piece(NamedTuple):
-    """y_u += sum_i weight[i, u] image[i, at[i, u]], of the image itself or of its transpose."""
+    """y_(rays[j]) += sum_i weight[i, j] image[i, at[i, j]], of the image itself or of its transpose."""
 
     upright: bool
+    rays: Tensor
     at: Tensor
     weight: Tensor
 
