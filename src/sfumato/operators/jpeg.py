@@ -49,8 +49,7 @@ class JPEG(Operator):
     Raises:
         ValueError: for other tables, samplings, channels or ranges.
 
-    Source: ITU-T T.81 (1992) annexes A and K; JFIF 1.02 for the colors; Kawar et al. 2022 (2209.11888) section 3 for
-    the pair.
+    Source: ITU-T T.81 (1992) annexes A and K; JFIF 1.02 for the colors; Kawar et al. 2022 (2209.11888) for the pair.
     """
 
     size: tuple[int, int]

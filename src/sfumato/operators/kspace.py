@@ -49,7 +49,7 @@ def columns(size: tuple[int, int], noise: Noise, *, acceleration: float = 4.0, c
     Args:
         centre: share of the columns, in the middle, that are always seen; 0.08 at 4, 0.04 at 8 in fastMRI.
 
-    Source: Zbontar et al. 2018 (1811.08839) section 4.1 and its public code.
+    Source: fastMRI, Zbontar et al. 2018 (1811.08839), and its public code.
     """
     W, low = size[1], _middle(size, centre)
     share = (W / acceleration - low) / max(W - low, 1)

@@ -29,7 +29,7 @@ class SENSE(Linear):
     Raises:
         ValueError: for maps that are not complex or not of the size of the mask.
 
-    Source: Pruessmann et al. 1999, Magnetic Resonance in Medicine 42, eq. 1 to 3 and 11 (as a least-squares problem).
+    Source: Pruessmann et al. 1999, Magnetic Resonance in Medicine 42, as a least-squares problem.
     """
 
     maps: Tensor

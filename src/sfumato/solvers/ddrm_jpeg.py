@@ -15,6 +15,8 @@ from sfumato.processes import Gaussian, Table, Time
 from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, share
 
+EXAMPLE = "sfumato restore picture.jpg --operator jpeg --samples 8 -o out"
+
 
 @dataclass(frozen=True)
 class DDRMJPEG(Solver):
@@ -42,7 +44,7 @@ class DDRMJPEG(Solver):
         t0: where the run starts, in parts of the table.
         keep_level: see above.
 
-    Source: Kawar et al. 2022 (2209.11888) eq. 7 to 9 and section 4; order of steps and defaults of its public code.
+    Source: Kawar et al. 2022 (2209.11888): update, order of steps and defaults of its public code.
     """
 
     steps: int = 20

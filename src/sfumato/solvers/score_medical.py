@@ -18,6 +18,8 @@ from sfumato.samplers import ReverseDiffusion, SNRLangevin, Times
 from sfumato.solvers.base import Solver, share
 from sfumato.solvers.replacement import replaced
 
+EXAMPLE = "sfumato restore slice.png --operator mri --simulate --sigma 0 --solver score-medical --steps 50 -o out"
+
 
 @dataclass(frozen=True)
 class ScoreMedical(Solver):
@@ -45,7 +47,7 @@ class ScoreMedical(Solver):
         snr: r of the corrector.
         moves: corrector moves at each level; 0 leaves it out.
 
-    Source: Song et al. 2022 (2111.08005) eq. 8 and 9, algorithm 2; order and settings of its public code.
+    Source: Song et al. 2022 (2111.08005): order of moves and settings of its public code.
     """
 
     steps: int = 1000
