@@ -16,6 +16,7 @@ from sfumato.operators.likelihoods import Likelihood, Poisson, Speckle
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
+from sfumato.operators.phase import PhaseRetrieval
 from sfumato.operators.radon import Radon
 from sfumato.operators.ranges import Clip, Quantize, Veil
 from sfumato.operators.sense import SENSE
@@ -44,6 +45,7 @@ __all__ = [
     "Matrix",
     "Measurement",
     "Operator",
+    "PhaseRetrieval",
     "Poisson",
     "Quantize",
     "Radon",
