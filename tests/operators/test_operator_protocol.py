@@ -8,6 +8,7 @@ import torch
 from sfumato import operators as ops
 from sfumato.noise import Noise
 from sfumato.operators.base import cast
+from sfumato.operators.sense import birdcage
 
 
 def normal(*shape, seed=0):
@@ -62,6 +63,8 @@ SPECTRAL = {
     "gray negative": (ops.Gray((-0.2, 0.0, 0.7)), (3, 5), (1, 5)),
     "hadamard": (ops.Hadamard.random((8, 4), Noise(0)), (2, 8, 4), (2, 8)),
     "hadamard 1-d": (ops.Hadamard.random((8,), Noise(0), ratio=0.5), (1, 8), (1, 4)),
+    "fourier": (ops.Fourier(RAGGED[:5, :6]), (2, 5, 6), (2, 2, 5, 6)),
+    "fourier complex": (ops.Fourier(RAGGED[:5, :6], complex_valued=True), (4, 5, 6), (2, 2, 5, 6)),
     "block sensing": (ops.BlockSensing.random(Noise(0), block=4), (2, 8, 4), (2, 2, 1, 4)),
 }
 LINEAR = {
@@ -72,6 +75,10 @@ LINEAR = {
     "convolution 1-d": (ops.Convolution(mild(4)), (2, 9), (2, 9)),
     "decimated blur": (ops.DecimatedBlur(mild(3, 3), (6, 8), 2), (2, 6, 8), (2, 3, 4)),
     "decimated blur 1-d": (ops.DecimatedBlur(positive(4), (9,), 3), (2, 9), (2, 3)),
+    "sense": (ops.SENSE(birdcage((4, 5), 3), RAGGED[:4, :5]), (1, 4, 5), (3, 2, 4, 5)),
+    "sense complex": (ops.SENSE(birdcage((4, 5), 3), RAGGED[:4, :5], True), (2, 4, 5), (3, 2, 4, 5)),
+    "radon": (ops.Radon((4, 5), (0.0, 0.3, 1.2, 2.5, 3.0), 4), (2, 4, 5), (2, 5, 4)),
+    "radon fan": (ops.Radon.fan((4, 5), 3, source=6.0, behind=5.0, detectors=4), (1, 4, 5), (1, 3, 4)),
     "compose": (ops.Compose(ops.Downsample(2), ops.Mask(RAGGED)), (2, 8, 8), (2, 4, 4)),
     "compose three": (
         ops.Compose(ops.Downsample(2), ops.Compose(ops.Gray(), ops.Mask(RAGGED[:4, :4]))),

@@ -10,8 +10,9 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.cli.console import Console
     from sfumato.cli.restore import Settings
-    from sfumato.operators import Operator
+    from sfumato.operators import Measurement, Operator
 
 
 class Kind(StrEnum):
@@ -22,10 +23,16 @@ class Kind(StrEnum):
     deblur = "deblur"
     enlarge = "enlarge"
     colorize = "colorize"
+    jpeg = "jpeg"
+    mri = "mri"
+    ct = "ct"
 
 
 OPTIONS = {"inpaint": ("mask",), "deblur": ("kernel", "std", "border"), "enlarge": ("factor", "filter")}
 BORDERS = ("circular", "reflect", "zero", "valid")
+
+# what can be simulated: the option, what it is without it (0: it must be given), the least it may be
+SIMULATED = {"jpeg": ("quality", 0, 1), "mri": ("acceleration", 4.0, 1.0), "ct": ("views", 60, 1)}
 
 
 def check(wanted: Settings) -> None:
@@ -48,6 +55,37 @@ def check(wanted: Settings) -> None:
         raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
     if wanted.filter not in ("", "box", "bicubic"):
         raise typer.BadParameter(f"--filter is box or bicubic, got {wanted.filter!r}.")
+    _check_simulated(wanted)
+
+
+def _check_simulated(wanted: Settings) -> None:
+    for kind, (name, usual, least) in SIMULATED.items():
+        value = getattr(wanted, name)
+        if value and (wanted.operator != kind or not wanted.simulate):
+            raise typer.BadParameter(f"--{name} belongs to --operator {kind} --simulate.")
+        if wanted.operator == kind and wanted.simulate and (value or usual) < least:
+            raise typer.BadParameter(f"--operator {kind} --simulate needs --{name}, at least {least}.")
+    if wanted.operator in ("mri", "ct") and not wanted.simulate:
+        raise typer.BadParameter(
+            f"--operator {wanted.operator} works on pictures with --simulate: measured data go through the Python "
+            "library, operators.Fourier, SENSE and Radon."
+        )
+    if wanted.operator == "jpeg" and (wanted.sigma or wanted.quality > 100):
+        raise typer.BadParameter("--operator jpeg has no --sigma, and --quality goes up to 100.")
+
+
+def stored(wanted: Settings, event: tuple[int | None, ...], console: Console) -> Measurement:
+    """What a JPEG file holds, with its own tables and sampling, for a model of this event."""
+    from dataclasses import replace
+
+    import torch
+
+    from sfumato.data.jpeg import read_jpeg, turned
+
+    m = read_jpeg(wanted.path("file"), channels=event[0])
+    if turned(wanted.path("file")):
+        console.warn("the file says that viewers turn it: the result lies as it is stored.")
+    return replace(m, y=m.y.to(device=wanted.device, dtype=getattr(torch, wanted.dtype)))
 
 
 def build(wanted: Settings, x: Tensor) -> Operator:
@@ -71,6 +109,8 @@ def build(wanted: Settings, x: Tensor) -> Operator:
         return operators.Mask((mask >= 0.5).float())
     if wanted.operator == "colorize":
         return operators.Gray.luma()
+    if wanted.operator in SIMULATED:
+        return _simulated(wanted, (height, width))
     if wanted.operator == "deblur":
         borders: Any = wanted.border or "circular"
         if wanted.std:
@@ -89,3 +129,18 @@ def build(wanted: Settings, x: Tensor) -> Operator:
         r = 1 if wanted.simulate else wanted.factor
         return operators.Downsample.bicubic(wanted.factor, (height * r, width * r))
     return operators.Downsample(wanted.factor)
+
+
+def _simulated(wanted: Settings, size: tuple[int, int]) -> Operator:
+    from sfumato import operators
+    from sfumato.noise import Seeds
+    from sfumato.operators import kspace
+
+    if wanted.operator == "jpeg":
+        return operators.JPEG.quality(size, wanted.quality, low=0.0, high=1.0)
+    if wanted.operator == "ct":
+        return operators.Radon.parallel(size, wanted.views or int(SIMULATED["ct"][1]))
+    acceleration = wanted.acceleration or SIMULATED["mri"][1]
+    noise = Seeds.keyed(wanted.seed, ["columns"]).streams[0]
+    # fastMRI's centres, 0.08 of the columns at 4 and 0.04 at 8
+    return operators.Fourier(kspace.columns(size, noise, acceleration=acceleration, centre=0.32 / acceleration))

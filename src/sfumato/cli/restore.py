@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfumato.cli.console import Console
-from sfumato.cli.degradations import Kind, build, check
+from sfumato.cli.degradations import Kind, build, check, stored
 from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Verbose, pairs
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Settings:
     simulate: bool = False
     device: str = "cpu"
     dtype: str = "float32"
+    quality: int = 0
+    acceleration: float = 0.0
+    views: int = 0
 
     def path(self, name: str) -> Path:
         """The path in a field."""
@@ -76,6 +79,11 @@ def command(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="The input is clean: degrade it first, and score.")
     ] = False,
+    quality: Annotated[int, typer.Option(min=0, help="jpeg --simulate: of the file, 1 to 100.")] = 0,
+    acceleration: Annotated[
+        float, typer.Option(min=0.0, help="mri --simulate: 1 of how many columns of k-space; 4 if not given.")
+    ] = 0.0,
+    views: Annotated[int, typer.Option(min=0, help="ct --simulate: projections; 60 if not given.")] = 0,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     out: Out = Path("restored"),
@@ -108,6 +116,9 @@ def command(
         simulate=simulate,
         device=device,
         dtype=dtype.value,
+        quality=quality,
+        acceleration=acceleration,
+        views=views,
     )
     run(wanted, out, Console(as_json=as_json, quiet=quiet), dry=dry)
 
@@ -118,7 +129,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     from sfumato.cli import options, outputs
 
     check(wanted)
-    if wanted.simulate and wanted.sigma is None:
+    if wanted.simulate and wanted.sigma is None and wanted.operator != "jpeg":
         raise typer.BadParameter("--simulate needs --sigma: how much noise to add (0 for none).")
     began = time.perf_counter()
     where = options.device(wanted.device)
@@ -159,7 +170,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
         "solver": repr(method),
         "reason": reason,
         "sigma": m.sigma,
-        "sigma_estimated": wanted.sigma is None,
+        "sigma_estimated": wanted.sigma is None and wanted.operator != "jpeg",
         "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
@@ -196,6 +207,9 @@ def measure(
     from sfumato.operators import Measurement
     from sfumato.operators.levels import estimate_sigma
 
+    if wanted.operator == "jpeg" and not wanted.simulate:
+        m = stored(wanted, event, console)
+        return m, None, len(m.operator.tables) < m.event[0]  # type: ignore[attr-defined]
     x = inputs.read(wanted.path("file")).to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
     single = x.ndim == 3 and x.shape[0] == 1
     grey = single and len(event) == 3 and event[0] == 3 and wanted.operator != "colorize"
@@ -204,9 +218,8 @@ def measure(
         x = x.expand(3, *x.shape[1:])
     operator, x = build(wanted, x), x.unsqueeze(0)
     if wanted.simulate:
-        assert wanted.sigma is not None
         noise = Seeds.keyed(wanted.seed, ["measurement"])
-        return Measurement.simulate(operator, x, sigma=wanted.sigma, noise=noise), x, grey
+        return Measurement.simulate(operator, x, sigma=wanted.sigma or 0.0, noise=noise), x, grey
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)

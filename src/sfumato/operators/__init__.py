@@ -7,18 +7,25 @@ from sfumato.operators.blur import Blur, DecimatedBlur
 from sfumato.operators.compose import Compose
 from sfumato.operators.convolution import Convolution
 from sfumato.operators.downsample import Downsample
+from sfumato.operators.fourier import Fourier
 from sfumato.operators.gray import Gray
 from sfumato.operators.hadamard import Hadamard
 from sfumato.operators.identity import Identity
+from sfumato.operators.jpeg import JPEG
 from sfumato.operators.likelihoods import Likelihood, Poisson, Speckle
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
+from sfumato.operators.phase import PhaseRetrieval
+from sfumato.operators.radon import Radon
 from sfumato.operators.ranges import Clip, Quantize, Veil
+from sfumato.operators.sense import SENSE
 from sfumato.operators.separable import Separable
 from sfumato.operators.varying_blur import VaryingBlur
 
 __all__ = [
+    "JPEG",
+    "SENSE",
     "BlockSensing",
     "Blur",
     "Clip",
@@ -26,6 +33,7 @@ __all__ = [
     "Convolution",
     "DecimatedBlur",
     "Downsample",
+    "Fourier",
     "Function",
     "Gray",
     "Hadamard",
@@ -37,8 +45,10 @@ __all__ = [
     "Matrix",
     "Measurement",
     "Operator",
+    "PhaseRetrieval",
     "Poisson",
     "Quantize",
+    "Radon",
     "Separable",
     "Speckle",
     "Spectral",

@@ -119,8 +119,12 @@ class Measurement:
 
         With x = scale z + shift and a linear A, y - A shift = scale A z + n: divided by `scale`, the operator and its
         abilities stay, sigma becomes sigma / |scale|. For any other codec, and any other noise than Gaussian, the
-        operator becomes A o decode, whose type says that it is no longer linear.
+        operator becomes A o decode, whose type says that it is no longer linear. An operator that is told the range of
+        its data (`JPEG`) is told the other one, and y stays.
         """
+        moved = getattr(self.operator, "to_model", None)
+        if moved is not None and codec.affine is not None:
+            return replace(self, operator=moved(codec))
         scale = codec.affine
         if scale is not None and isinstance(self.operator, Linear) and self.likelihood is None:
             zero = torch.zeros(len(self), *self.event, dtype=self.y.dtype.to_real(), device=self.y.device)

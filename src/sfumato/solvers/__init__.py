@@ -7,6 +7,7 @@ from sfumato.solvers.copaint import CoPaint
 from sfumato.solvers.daps import DAPS
 from sfumato.solvers.ddnm import DDNM
 from sfumato.solvers.ddrm import DDRM
+from sfumato.solvers.ddrm_jpeg import DDRMJPEG
 from sfumato.solvers.diffpir import DiffPIR
 from sfumato.solvers.dpnp import DPnP
 from sfumato.solvers.dps import DPS
@@ -19,6 +20,7 @@ from sfumato.solvers.pigdm import PiGDM, PiGDMScore
 from sfumato.solvers.pnp_dm import PnPDM
 from sfumato.solvers.red_diff import REDDiff
 from sfumato.solvers.repaint import RePaint
+from sfumato.solvers.score_medical import ScoreMedical
 from sfumato.solvers.sdedit import SDEdit
 from sfumato.solvers.sitcom import SITCOM
 from sfumato.solvers.snips import SNIPS
@@ -32,6 +34,7 @@ __all__ = [
     "DAPS",
     "DDNM",
     "DDRM",
+    "DDRMJPEG",
     "DPS",
     "FPSSMC",
     "GDP",
@@ -52,6 +55,7 @@ __all__ = [
     "REDDiff",
     "RePaint",
     "SDEdit",
+    "ScoreMedical",
     "Solver",
     "Warm",
 ]

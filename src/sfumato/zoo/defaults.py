@@ -16,6 +16,7 @@ from sfumato import grids, recipes
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import (
+    JPEG,
     Blur,
     Convolution,
     DecimatedBlur,
@@ -85,7 +86,9 @@ def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[
     kind, factor = damage(m)
     if kind:
         return warm(kind, CALLS if steps is None else steps, factor=factor), chosen()[kind]["why"]
-    if isinstance(operator, Spectral) and m.sigma > 0:
+    if isinstance(operator, JPEG):
+        key, why = "ddrm-jpeg", "y is what a JPEG file holds"
+    elif isinstance(operator, Spectral) and m.sigma > 0:
         key, why = "ddrm", "the operator has a closed-form SVD and y is noisy"
     elif isinstance(operator, Linear) and m.sigma == 0:
         key, why = "ddnm", "the operator is linear and y has no noise"
