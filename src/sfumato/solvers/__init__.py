@@ -12,6 +12,7 @@ from sfumato.solvers.dpnp import DPnP
 from sfumato.solvers.dps import DPS
 from sfumato.solvers.fps_smc import FPSSMC
 from sfumato.solvers.gdp import GDP
+from sfumato.solvers.gibbs_ddrm import GibbsDDRM
 from sfumato.solvers.ilvr import ILVR
 from sfumato.solvers.mcg import MCG
 from sfumato.solvers.mmps import MMPS
@@ -45,6 +46,7 @@ __all__ = [
     "CoPaint",
     "DPnP",
     "DiffPIR",
+    "GibbsDDRM",
     "Guided",
     "PiGDM",
     "PiGDMScore",
