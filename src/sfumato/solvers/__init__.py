@@ -2,6 +2,7 @@
 
 from sfumato.solvers.adp import ADP
 from sfumato.solvers.base import Guided, Solver
+from sfumato.solvers.blind_dps import BlindDPS
 from sfumato.solvers.ccdf import CCDF
 from sfumato.solvers.copaint import CoPaint
 from sfumato.solvers.daps import DAPS
@@ -43,6 +44,7 @@ __all__ = [
     "SNIPS",
     "TDS",
     "TMPD",
+    "BlindDPS",
     "CoPaint",
     "DPnP",
     "DiffPIR",
