@@ -31,7 +31,7 @@ class Examples(Denoiser):
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process = self.process
         assert isinstance(process, Gaussian)
-        known: Tensor = self.examples.to(xt)  # type: ignore[operator]
+        known: Tensor = self.examples.to(xt)  # type: ignore[operator, assignment]
         alpha, sigma = (
             torch.as_tensor(v, dtype=xt.dtype, device=xt.device).reshape(-1, 1, 1)
             for v in (process.alpha(t), process.sigma(t))

@@ -8,9 +8,11 @@ from sfumato.solvers.copaint import CoPaint
 from sfumato.solvers.daps import DAPS
 from sfumato.solvers.ddnm import DDNM
 from sfumato.solvers.ddrm import DDRM
+from sfumato.solvers.difface import DifFace
 from sfumato.solvers.diffpir import DiffPIR
 from sfumato.solvers.dpnp import DPnP
 from sfumato.solvers.dps import DPS
+from sfumato.solvers.dr2 import DR2
 from sfumato.solvers.fps_smc import FPSSMC
 from sfumato.solvers.gdp import GDP
 from sfumato.solvers.gibbs_ddrm import GibbsDDRM
@@ -35,6 +37,7 @@ __all__ = [
     "DDNM",
     "DDRM",
     "DPS",
+    "DR2",
     "FPSSMC",
     "GDP",
     "ILVR",
@@ -47,6 +50,7 @@ __all__ = [
     "BlindDPS",
     "CoPaint",
     "DPnP",
+    "DifFace",
     "DiffPIR",
     "GibbsDDRM",
     "Guided",

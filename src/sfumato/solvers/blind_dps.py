@@ -17,6 +17,8 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.blind import rows, unit_sum
 
+EXAMPLE = "sfumato restore picture.png --operator deblur --std 2 --sigma 0.02 --solver blind-dps -o out"
+
 
 class Pair(NamedTuple):
     """What is known of the kernel.

@@ -17,6 +17,8 @@ from sfumato.solvers.base import Solver, indexed, share
 from sfumato.solvers.blind import rows, unit_sum
 from sfumato.solvers.ddrm import DDRM, directions, spectral_step
 
+EXAMPLE = "sfumato restore picture.png --operator deblur --std 2 --sigma 0.02 --solver gibbs-ddrm -o out"
+
 _SIZE, _SIGMA = 3 * 256 * 256, 0.04  # numbers of y and noise, on [-1, 1], that the paper's `rate` was tuned for
 
 
