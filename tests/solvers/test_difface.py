@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_the_error_of_the_restorer_contracts(world, damaged):
         a, b = (DifFace(t0=t0, steps=40, estimate=f)(D, damaged, sf.Noise(4)) for f in (restorer, lambda m: 2 * m.y))
         gaps.append(float((a - b).norm()))
     assert gaps[0] == pytest.approx(0.3, rel=1e-6)
-    assert all(late < 0.9 * early for early, late in zip(gaps[:-1], gaps[1:], strict=True))
+    assert all(late < 0.9 * early for early, late in pairwise(gaps))
 
 
 def test_calls_settings_and_batches(world, damaged, alone):

@@ -90,7 +90,8 @@ class DR2(Solver):
         if s == 0.0:
             return D if self.enhance is None else self.enhance(D), memory
         xs = denoiser.process.reverse(Estimate(D), xt, t, s).sample(noise)
-        return replaced(denoiser.process, *memory, xs, s, noise), memory
+        phi, seen = memory
+        return replaced(denoiser.process, phi, seen, xs, s, noise), memory
 
     @staticmethod
     def _reference(m: Measurement) -> Tensor:
