@@ -21,6 +21,7 @@ from sfumato.solvers.mcg import MCG
 from sfumato.solvers.mmps import MMPS
 from sfumato.solvers.pigdm import PiGDM, PiGDMScore
 from sfumato.solvers.pnp_dm import PnPDM
+from sfumato.solvers.principled_priors import ScorePrior
 from sfumato.solvers.red_diff import REDDiff
 from sfumato.solvers.repaint import RePaint
 from sfumato.solvers.sdedit import SDEdit
@@ -60,6 +61,7 @@ __all__ = [
     "REDDiff",
     "RePaint",
     "SDEdit",
+    "ScorePrior",
     "Solver",
     "Warm",
 ]
