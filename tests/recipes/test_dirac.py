@@ -152,7 +152,8 @@ def test_early_stops_and_calls():
     once = Recipe(width=1.5, stop=1.0).restore(D, y, sf.Noise(0))
     torch.testing.assert_close(once, D(y, 1.0).mean)
     assert float((out - once).norm()) > 0.1
-    state = Recipe(width=1.5, guidance=0.0, stop=0.0, clean=False)
+    state = Recipe(width=1.5, guidance=0.0, stop=0.0, clean=False, low=0.01, high=0.05)
+    process = state.process()
     zero = torch.zeros(1000, 1, N).double()
     path = state.restore(Perfect(process, zero), zero, sf.Noise(0))
     var = 0.0
@@ -194,10 +195,10 @@ def test_it_learns_to_sharpen():
 
 
 def test_settings():
-    assert Recipe().process().degrade == Blurring(3.0)
+    assert Recipe().process() == Degrading(Blurring(3.0), 0.02, 0.1)
     hole = Recipe.inpainting()
     assert hole.process().degrade == Hole(0.1, 50.0, 4.0)
-    assert (hole.dt, hole.relative, hole.clean, hole.guidance) == (0.005, True, False, 1.0)
+    assert (hole.dt, hole.relative, hole.clean, hole.guidance) == (0.005, True, False, 0.5)
     for wrong, words in (({"degradation": "rain"}, "blur or hole"), ({"dt": 0.0}, "0 < dt"), ({"stop": 1.5}, "stop")):
         with pytest.raises(ValueError, match=words):
             Recipe(**wrong)

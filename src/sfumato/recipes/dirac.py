@@ -20,8 +20,6 @@ from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Sampler, sample
 from sfumato.training.times import Uniform
 
-EXAMPLE = "python -c 'import sfumato as sf; r = sf.recipes.load(\"dirac\").Recipe(widths=(16, 32)); print(r.model())'"
-
 
 @dataclass(frozen=True)
 class Blurring:
@@ -186,13 +184,13 @@ class Recipe(Pictures):
         x0 = recipe.restore(model, y, noise)
 
     Source: Fabian et al. 2024 (2303.14353) algorithm 1; settings of its public code for perceptual deblurring of
-    CelebA-HQ. `increment` is not stated there for sure: 1, the loss on x_0 (ours). Networks are the library's (ours).
+    CelebA-HQ, carried from [0, 1] to [-1, 1]. `increment` is not stated there for sure: 1, the loss on x_0 (ours). Networks are the library's (ours).
     """
 
     degradation: str = "blur"  # or "hole"
     width: float = 3.0  # of the blur or the hole at t = 1, pixels
-    low: float = 0.01  # noise at t = 0, data in [0, 1]
-    high: float = 0.05  # noise at t = 1
+    low: float = 0.02  # noise at t = 0 on [-1, 1]: 0.01 on [0, 1]
+    high: float = 0.1  # noise at t = 1
     increment: float = 1.0  # of the loss
     dt: float = 0.02  # of a step
     stop: float = 0.25  # time of the last estimate
@@ -210,7 +208,7 @@ class Recipe(Pictures):
     def inpainting(cls) -> Recipe:
         """The public settings for perceptual inpainting."""
         return cls(
-            degradation="hole", width=50.0, dt=0.005, stop=0.0, guidance=1.0, relative=True, clean=False
+            degradation="hole", width=50.0, dt=0.005, stop=0.0, guidance=0.5, relative=True, clean=False
         )  # fmt: skip
 
     def process(self) -> Degrading:

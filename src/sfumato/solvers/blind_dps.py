@@ -87,6 +87,10 @@ class BlindDPS(Solver):
         kernel = rows(m.operator.parameters, xt)
         return Pair(None, kernel, self.prior or self._usual(kernel, denoiser.process))  # type: ignore[arg-type]
 
+    def found(self, memory: Any) -> Tensor:
+        kernel: Tensor = memory.kernel
+        return kernel
+
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
     ) -> tuple[Tensor, Pair]:

@@ -81,6 +81,10 @@ class GibbsDDRM(Solver):
             raise ValueError("GibbsDDRM: without noise phi has no likelihood to move in: state sigma.")
         return rows(m.operator.parameters, xt)
 
+    def found(self, memory: Any) -> Tensor:
+        phi: Tensor = memory
+        return phi
+
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
