@@ -184,7 +184,8 @@ class Recipe(Pictures):
         x0 = recipe.restore(model, y, noise)
 
     Source: Fabian et al. 2024 (2303.14353) algorithm 1; settings of its public code for perceptual deblurring of
-    CelebA-HQ, carried from [0, 1] to [-1, 1]. `increment` is not stated there for sure: 1, the loss on x_0 (ours). Networks are the library's (ours).
+    CelebA-HQ, carried from [0, 1] to [-1, 1]. `increment` is 1, the loss on x_0, and networks are the
+    library's (both ours).
     """
 
     degradation: str = "blur"  # or "hole"

@@ -1,5 +1,6 @@
 """Solvers: zero-shot posterior samplers for inverse problems."""
 
+from sfumato.solvers.adir import ADIR
 from sfumato.solvers.adp import ADP
 from sfumato.solvers.base import Guided, Solver
 from sfumato.solvers.blind_dps import BlindDPS
@@ -32,6 +33,7 @@ from sfumato.solvers.tmpd import TMPD
 from sfumato.solvers.warm import Warm
 
 __all__ = [
+    "ADIR",
     "ADP",
     "CCDF",
     "DAPS",

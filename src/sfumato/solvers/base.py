@@ -64,7 +64,7 @@ class Solver(ABC):
         return None
 
     def found(self, memory: Any) -> Tensor | None:
-        """Parameters of the operator as a blind solver found them, a set for each row, from its last memory; or None."""
+        """The operator's parameters as a blind solver found them, a set for each row, from its last memory; or None."""
         return None
 
     def restart(self, denoiser: Denoiser, m: Measurement, xt: Tensor, memory: Any) -> Any:
