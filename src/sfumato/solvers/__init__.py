@@ -23,6 +23,7 @@ from sfumato.solvers.mmps import MMPS
 from sfumato.solvers.pigdm import PiGDM, PiGDMScore
 from sfumato.solvers.pnp_dm import PnPDM
 from sfumato.solvers.principled_priors import ScorePrior
+from sfumato.solvers.psld import PSLD
 from sfumato.solvers.red_diff import REDDiff
 from sfumato.solvers.repaint import RePaint
 from sfumato.solvers.sdedit import SDEdit
@@ -46,6 +47,7 @@ __all__ = [
     "ILVR",
     "MCG",
     "MMPS",
+    "PSLD",
     "SITCOM",
     "SNIPS",
     "TDS",
