@@ -36,7 +36,7 @@ def turned(world, turn):
 
 
 def test_without_the_gluing_it_is_dps_of_the_pixels_turned(world, turned, turn, matrix, measured):
-    """x1 = Q z1: every state of the latent run is that of the run on pixels, with ancestral steps a draw that is Q'd."""
+    """x1 = Q z1: every state of the latent run is that of the run on pixels, turned."""
     D, process = world.denoiser(LinearBeta()), LinearBeta()
     times, x1 = sf.grids.uniform(8), sf.Noise(1).normal(torch.zeros(3, 3).double())
     latent = PSLD(turn, omega=0.3, gamma=0.0).trajectory(

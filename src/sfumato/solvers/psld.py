@@ -19,9 +19,10 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
 
 EXAMPLE = """\
-python -c 'import sfumato as sf; model = sf.load("FOLDER")  # of a model with an autoencoder: sfumato train, recipe d2c
-m = sf.Measurement.simulate(sf.operators.Downsample(4), model.sample(1), sigma=0.01, noise=sf.Noise(0))
-print(model.restore(m, solver=sf.solvers.PSLD(model.codec)).mean.shape)'"""
+python -c 'import torch, sfumato as sf; codec = sf.codecs.Logit()  # in the place of an autoencoder, sf.codecs.Latent
+D = sf.GaussianWorld(torch.zeros(1, 8, 8), torch.eye(64)).denoiser(sf.processes.LinearBeta())
+m = sf.Measurement(sf.operators.Downsample(2), torch.full((1, 1, 4, 4), 0.6), sigma=0.01)
+z = sf.solvers.PSLD(codec, steps=50)(D, m.to_model(codec), sf.Noise(0)); print(m.operator(codec.decode(z)))'"""
 
 
 @dataclass(frozen=True)
