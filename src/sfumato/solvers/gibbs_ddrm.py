@@ -39,6 +39,10 @@ class GibbsDDRM(Solver):
     y, which at the paper's size and noise is its rate (ours). Borders are those of the operator, circular for `Blur`:
     the public code completes y beyond its borders with A D.
 
+    It finds taps where the prior nearly knows the picture. On a photograph of 64 x 64 with the small shipped prior, begun
+    at a kernel much too wide (std 2.5 for 1.5) with far fewer moves than the paper's, it did not: the result was worse
+    than y. Begin near, look at the kernel, and mind the check of the residual.
+
     Args:
         steps: of DDRM; network evaluations are steps + rounds for each step taken at or below `begin`, but the last.
         eta_b: weight of y against D where y is sharper than the state.
