@@ -39,7 +39,7 @@ class GibbsDDRM(Solver):
     y, which at the paper's size and noise is its rate (ours). Borders are those of the operator, circular for `Blur`:
     the public code completes y beyond its borders with A D.
 
-    It finds taps where the prior nearly knows the picture. On a photograph of 64 x 64 with the small shipped prior, begun
+    It finds taps where the prior nearly knows the picture. On a photograph of 64 x 64 with the shipped prior, begun
     at a kernel much too wide (std 2.5 for 1.5) with far fewer moves than the paper's, it did not: the result was worse
     than y. Begin near, look at the kernel, and mind the check of the residual.
 
