@@ -218,6 +218,34 @@ def test_every_operator_runs_both_ways(
         assert float(read_image(out / "input.png")[:, :, ::2].abs().max()) == 0.0
 
 
+def test_a_blind_solver_writes_the_kernel_and_is_judged_with_it(picture: Path, tiny: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "kernel.npy", np.array([[0.0, 1, 0], [1, 4, 1], [0, 1, 0]]))
+    out, words = tmp_path / "out", ("--steps", 3, "--set", "moves=1", "--set", "rounds=1", "--set", "begin=1.0")
+    call(
+        *("restore", picture, "--operator", "deblur", "--kernel", tmp_path / "kernel.npy", "--sigma", 0.05, *words),
+        *("--solver", "gibbs-ddrm", "--samples", 2, "--model", tiny, "-o", out, "-q"),
+    )
+    kernel = read_image(out / "kernel.png")
+    assert kernel.shape[1:] == (3, 3) and float(kernel.max()) == 1.0
+
+
+def test_a_result_with_kernels_is_judged_with_each() -> None:
+    """y is the blur of the result by the kernel of its own sample: no residual but that of the second, of half."""
+    from sfumato.cli.console import Console
+    from sfumato.cli.restore import judge
+    from sfumato.operators import Blur, Measurement
+    from sfumato.zoo import Result
+
+    x, sharp = Noise(0).normal(torch.empty(2, 1, 3, 20, 20)), torch.tensor([[[[1.0]]]])
+    m = Measurement(Blur(sharp, (20, 20)), 2 * x[0], 1.0)
+    same = torch.stack([2 * sharp, 2 * sharp])
+    found = judge(m, Result(x[:1].expand(2, 1, 3, 20, 20), found=same), None, Console(quiet=True))
+    assert found["chi_square"] == pytest.approx(0.0, abs=1e-6)
+    other = torch.stack([2 * sharp, 1 * sharp])
+    found = judge(m, Result(x[:1].expand(2, 1, 3, 20, 20), found=other), None, Console(quiet=True))
+    assert found["chi_square"] == pytest.approx(0.5 * float(x[0].square().mean()), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -293,6 +293,21 @@ def test_large_pictures_run_in_windows(size: tuple[int, int], largest: int) -> N
     assert model.sample(1, size=size, steps=1).shape == (1, 1, *size)
 
 
+def test_what_a_blind_solver_found_is_in_the_result() -> None:
+    """A kernel for each sample of each picture, in the order of the samples; None where the operator was known."""
+    model = Model(Affine(), Blank(), {"event": [1, None, None]})
+    start = sf.operators.Blur(torch.full((3, 3), 1 / 9), (6, 6))
+    m = Measurement(start, sf.Noise(0).normal(torch.empty(2, 1, 6, 6)), 0.1)
+    solver = sf.solvers.GibbsDDRM(steps=3, rounds=1, moves=2, begin=1.0, rate=1e-8)
+    result = model.restore(m, solver=solver, samples=3, batch=4)
+    assert result.found is not None and result.found.shape == (3, 2, 1, 3, 3)
+    assert torch.allclose(result.found.sum((3, 4)), torch.ones(3, 2, 1))
+    one = model.restore(m, solver=solver, samples=2, batch=1)
+    assert one.found is not None and torch.allclose(one.found, result.found[:2], atol=1e-6)
+    assert len({float(v) for v in result.found[:, :, 0, 0, 0].flatten()}) == 6
+    assert model.restore(m, solver=sf.solvers.DDRM(steps=2)).found is None
+
+
 def test_result_summaries_are_those_of_the_samples() -> None:
     samples = sf.Noise(1).normal(torch.empty(9, 2, 3))
     result = Result(samples)

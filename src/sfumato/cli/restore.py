@@ -260,7 +260,10 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
 
     found: dict[str, float] = {}
     if m.sigma > 0.0:
-        ratio = float(sum(chi_square(m, x) for x in result.samples) / len(result.samples))
+        known = [m] * len(result.samples)
+        if result.found is not None:
+            known = [replace(m, operator=m.operator.at(kernel)) for kernel in result.found]
+        ratio = float(sum(chi_square(n, x) for n, x in zip(known, result.samples, strict=True)) / len(known))
         found["chi_square"] = ratio
         if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
             side = "larger" if ratio > 1 else "smaller"
@@ -286,6 +289,9 @@ def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, 
     outputs.write_items(part, result.samples[:, 0], "sample")
     if outputs.is_picture(m.y):
         outputs.write_picture(part / "input.png", m.y[0])
+    if result.found is not None and outputs.is_picture(result.found[0]):
+        kernel = result.found[:, 0].mean(0)
+        outputs.write_picture(part / "kernel.png", kernel / kernel.max())
     if len(result.samples) < 2:
         return {}
     spread = result.std[0].mean(0, keepdim=True)

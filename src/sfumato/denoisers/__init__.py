@@ -4,6 +4,7 @@ from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
+from sfumato.denoisers.examples import Examples
 from sfumato.denoisers.learned_variance import LearnedVariance
 from sfumato.denoisers.logits import Logits
 from sfumato.denoisers.optimal_covariance import JacobianVariance, OptimalCovariance
@@ -35,6 +36,7 @@ __all__ = [
     "Energy",
     "Ensemble",
     "Estimate",
+    "Examples",
     "Given",
     "JacobianVariance",
     "LearnedVariance",

@@ -21,7 +21,13 @@ from sfumato.samplers.ode import integrate
 
 
 def log_prob(
-    denoiser: Denoiser, x0: Tensor, times: Sequence[float], *, noise: Noise | None = None, probes: int = 1
+    denoiser: Denoiser,
+    x0: Tensor,
+    times: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    probes: int = 1,
+    graph: bool = False,
 ) -> Tensor:
     """log p(x0) of each row in nats, (B,), at the first time of the grid.
 
@@ -33,6 +39,7 @@ def log_prob(
         times: rising from near 0 to 1, four denoiser calls for each step.
         noise: for Hutchinson's estimate of the divergence, with `probes` Rademacher vectors held fixed along the path:
             unbiased, one vector-Jacobian product each. None: the exact trace, d of them.
+        graph: keep what is needed to differentiate it in x0, where the path is a prior.
 
     Raises:
         ValueError: if the times do not rise.
@@ -45,10 +52,10 @@ def log_prob(
     x, total = x0, torch.zeros(x0.shape[0], dtype=x0.dtype, device=x0.device)
     for t, s in zip(times, list(times)[1:], strict=False):
         h, mid = s - t, 0.5 * (t + s)
-        v1, d1 = _velocity_and_divergence(denoiser, x, t, vectors)
-        v2, d2 = _velocity_and_divergence(denoiser, x + 0.5 * h * v1, mid, vectors)
-        v3, d3 = _velocity_and_divergence(denoiser, x + 0.5 * h * v2, mid, vectors)
-        v4, d4 = _velocity_and_divergence(denoiser, x + h * v3, s, vectors)
+        v1, d1 = _velocity_and_divergence(denoiser, x, t, vectors, graph)
+        v2, d2 = _velocity_and_divergence(denoiser, x + 0.5 * h * v1, mid, vectors, graph)
+        v3, d3 = _velocity_and_divergence(denoiser, x + 0.5 * h * v2, mid, vectors, graph)
+        v4, d4 = _velocity_and_divergence(denoiser, x + h * v3, s, vectors, graph)
         x = x + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
         total = total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
     return process.prior(x).log_prob(x) + total
@@ -96,9 +103,9 @@ def log_prob_adaptive(
 
 
 def _velocity_and_divergence(
-    denoiser: Denoiser, x: Tensor, t: float, vectors: list[Tensor] | None
+    denoiser: Denoiser, x: Tensor, t: float, vectors: list[Tensor] | None, graph: bool = False
 ) -> tuple[Tensor, Tensor]:
     """(v, div v) of the probability-flow ODE."""
     process = denoiser.process
     assert isinstance(process, Gaussian)
-    return with_divergence(lambda x: process.velocity(x, denoiser(x, t).mean, t), x, vectors)
+    return with_divergence(lambda x: process.velocity(x, denoiser(x, t).mean, t), x, vectors, graph=graph)

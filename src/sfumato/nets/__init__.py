@@ -2,9 +2,20 @@
 
 from sfumato.nets.autoencoder import Autoencoder
 from sfumato.nets.categories import Levels, Transformer, truncated_logistic
+from sfumato.nets.coupling import RealNVP
 from sfumato.nets.magnitude import normalize_weights
 from sfumato.nets.mlp import MLP
 from sfumato.nets.mpunet import MPUNet
 from sfumato.nets.unet import UNet
 
-__all__ = ["MLP", "Autoencoder", "Levels", "MPUNet", "Transformer", "UNet", "normalize_weights", "truncated_logistic"]
+__all__ = [
+    "MLP",
+    "Autoencoder",
+    "Levels",
+    "MPUNet",
+    "RealNVP",
+    "Transformer",
+    "UNet",
+    "normalize_weights",
+    "truncated_logistic",
+]

@@ -63,6 +63,10 @@ class Solver(ABC):
         """Memory before the first step."""
         return None
 
+    def found(self, memory: Any) -> Tensor | None:
+        """The operator's parameters as a blind solver found them, a set for each row, from its last memory; or None."""
+        return None
+
     def restart(self, denoiser: Denoiser, m: Measurement, xt: Tensor, memory: Any) -> Any:
         """Memory after a move upwards in a grid that travels: kept, unless it is a history."""
         return memory

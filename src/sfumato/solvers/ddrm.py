@@ -121,22 +121,33 @@ def spectral_step(
     *,
     eta: float,
     eta_b: float,
+    eta_c: float | None = None,
+    D: Tensor | None = None,
 ) -> Tensor:
-    """x_s of the three rules at the head of this file, as c_x x_t + c_D D + c_y y + c_z z in each direction."""
+    """x_s of the three rules at the head of this file, as c_x x_t + c_D D + c_y y + c_z z in each direction.
+
+    Args:
+        eta_c: weight of (y - D) / k where y is less sharp than the state, beside sqrt(1 - eta_c^2) z;
+            sqrt(1 - eta^2) unless given.
+        D: the estimate at x_t, where it is known already.
+    """
     process, operator = denoiser.process, m.operator
     assert isinstance(process, Gaussian) and isinstance(operator, Spectral)
-    D = denoiser(xt, t).mean
+    D = denoiser(xt, t).mean if D is None else D
     k_x, _, std = weights(process, t, s, eta)
+    eta_c = (1.0 - eta**2) ** 0.5 if eta_c is None else eta_c
     alpha, level, shift = process.alpha(s), process.sigma(s), process.shift(t, xt)
     floor = alpha * known.k
     sharp = floor <= level
     c_x = k_x * known.hidden
-    c_y = torch.where(sharp, eta_b * alpha, (1.0 - eta**2) ** 0.5 * level / known.k)
+    c_y = torch.where(sharp, eta_b * alpha, eta_c * level / known.k)
     u = operator.Vt(xt - shift if isinstance(shift, Tensor) else xt)
     x = torch.addcmul(c_x * u, alpha - c_y - process.alpha(t) * c_x, operator.Vt(D))
     x = torch.addcmul(x, c_y, known.y)
     if level > 0.0:
-        c_z = torch.where(sharp, (level**2 - (eta_b * floor) ** 2).sqrt(), std)
+        fresh = (1.0 - eta_c**2) ** 0.5 * level
+        blurred = fresh + known.hidden * (std - fresh)
+        c_z = torch.where(sharp, (level**2 - (eta_b * floor) ** 2).sqrt(), blurred)
         x = torch.addcmul(x, c_z, operator.Vt(noise.normal(xt)))
     x, shift = operator.V(x), process.shift(s, xt)
     return x + shift if isinstance(shift, Tensor) else x

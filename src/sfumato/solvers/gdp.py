@@ -15,6 +15,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
+from sfumato.solvers.blind import rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class GDP(Solver):
         return indexed(process, self.steps, "linspace")
 
     def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> tuple[Tensor, ...] | None:
-        return tuple(_rows(p, xt) for p in m.operator.parameters) if self.blind else None
+        return tuple(rows(p, xt) for p in m.operator.parameters) if self.blind else None
 
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
@@ -103,13 +104,6 @@ class GDP(Solver):
             g, *slopes = torch.autograd.grad(mse, (u, *leaves))
         moved = tuple((p - self.rate * slope).detach() for p, slope in zip(leaves, slopes, strict=True))
         return g, moved if leaves else None
-
-
-def _rows(parameter: float | Tensor, like: Tensor) -> Tensor:
-    """A parameter that broadcasts to the state, with a row of its own for each sample."""
-    p: Tensor = torch.as_tensor(parameter, dtype=like.dtype, device=like.device)
-    p = p.reshape((1,) * (like.ndim - p.ndim) + tuple(p.shape))
-    return p.expand(len(like), *p.shape[1:]).clone()
 
 
 Recipe = GDP

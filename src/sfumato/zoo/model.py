@@ -180,7 +180,8 @@ class Model:
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
         chunks = _chunks(len(rows), batch)
         tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
-        parts = []
+        parts: list[Tensor] = []
+        kernels: list[Tensor] = []
         for part in chunks:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
@@ -189,9 +190,12 @@ class Model:
                 pass
             with torch.no_grad():
                 parts.append(self.codec.decode(last.x))
+            if (kernel := solver.found(last.memory)) is not None:
+                kernels.append(kernel)
         x0 = torch.cat(parts)
         nfe = denoiser.calls // len(chunks)
-        return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, nfe)
+        found = torch.cat(kernels).unflatten(0, (samples, items)) if kernels else None
+        return Result(x0.reshape(samples, items, *x0.shape[1:]), repr(solver), reason, nfe, found)
 
     def memory(
         self, m: Measurement, solver: Solver, *, samples: int = 1, batch: int = 8, low_memory: bool = False

@@ -18,12 +18,14 @@ class Result:
         solver: the solver's settings, in words.
         reason: why this solver, where it was chosen for the user; else empty.
         nfe: calls of the denoiser for each sample.
+        found: (S, B, ...), what a blind solver took for the operator's parameters; None where they were known.
     """
 
     samples: Tensor
     solver: str = ""
     reason: str = ""
     nfe: int = 0
+    found: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
