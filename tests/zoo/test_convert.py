@@ -76,7 +76,7 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path: Path, state) -> None:
     some = {k: v for k, v in SETTINGS.items() if k != "ordered"}
     with pytest.raises(ValueError, match=r"does not say its ordered, .*--set heads=4 .*--set ordered=false"):
         convert(tmp_path / "w.pt", tmp_path / "out", settings=some)
-    with pytest.raises(ValueError, match="'ablated' has no field 'head'. Nearest: heads"):
+    with pytest.raises(ValueError, match=r"'ablated' has no field 'head'\. Nearest: heads"):
         convert(tmp_path / "w.pt", tmp_path / "out", settings={"head": 4})
 
 

@@ -89,7 +89,7 @@ def test_a_classifier_says_log_probabilities(kept) -> None:
     assert torch.allclose(one[0], want["out"][0, 1], atol=1e-6)  # t[0] = 3, y[0] = 1
     with pytest.raises(ValueError, match=r"pictures of 16 x 16, got \(8, 8\)"):
         classifier(want["x"][:, :, :8, :8], 0.5, 1)
-    with pytest.raises(ValueError, match="zoo.load_classifier takes it"):
+    with pytest.raises(ValueError, match="load_classifier takes it"):
         sf.load(folder)
 
 

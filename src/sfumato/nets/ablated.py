@@ -91,7 +91,7 @@ class Ablated(nn.Module):
         self.out = nn.Sequential(make.norm(w), nn.SiLU(), nn.Conv2d(w, out or channels, 3, padding=1))
 
     def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
-        _divided(u, self.stride)
+        divided(u, self.stride)
         cond = self._split(cond)
         emb = self.time_embed(sinusoids(c_noise, self.base).to(u.dtype))
         if self.classes:
@@ -331,12 +331,15 @@ def _descent(
             stages.append(Stage(*parts))
             left.append(w)
         if level + 1 < len(widths):
-            shrink = {"block": lambda: make.block(w, w, shrink=True), "conv": lambda: Shrink(w)}
-            stages.append(Stage(shrink.get(resample, lambda: nn.AvgPool2d(2))()))
+            if resample == "block":
+                stages.append(Stage(make.block(w, w, shrink=True)))
+            else:
+                stages.append(Stage(Shrink(w) if resample == "conv" else nn.AvgPool2d(2)))
             left.append(w)
     return stages, left
 
 
-def _divided(u: Tensor, stride: int) -> None:
+def divided(u: Tensor, stride: int) -> None:
+    """Raises a ValueError where the stride does not divide a side."""
     if any(n % stride for n in u.shape[2:]):
         raise ValueError(f"this network takes sides that {stride} divides, got {tuple(u.shape[2:])}.")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.zoo import files
-from sfumato.zoo.formats import Found, guided, reading
+from sfumato.zoo.formats import Found, edm, guided, reading
 from sfumato.zoo.formats.base import PICTURES
 
-FORMATS = (guided,)
+FORMATS = (guided, edm)
 SHOWN = 12  # keys of each kind in a message
 
 
@@ -73,22 +73,18 @@ def settled(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
     if open_:
         example = " ".join(f"--set {name}={_word(value)}" for name, value in found.unsaid.items())
         raise ValueError(
-            f"a checkpoint of {found.format}, which does not say its {', '.join(open_)}, and its shapes are those of no "
-            f"release that is known here. Give them as it was trained; the defaults of that code are: {example}"
+            f"a checkpoint of {found.format}, which does not say its {', '.join(open_)}, and its shapes are "
+            f"those of no release that is known here. Give them as it was trained; that code's defaults are: {example}"
         )
     return {**found.fields, **settings}
 
 
 def config(found: Found, fields: Mapping[str, Any]) -> dict[str, Any]:
     """config.json: pictures in [0, 1], model space [-1, 1], any side that the network takes."""
-    size = fields.get("size")
-    content: dict[str, Any] = {
-        "recipe": found.recipe,
-        "fields": dict(fields),
-        "codec": PICTURES,
-        "from": found.release or found.format,
-    }
-    content["event"] = [fields["channels"], *[size if found.recipe == "noisy-classifier" else None] * 2]
+    size, origin = fields.get("size"), found.release or found.format
+    side = size if found.recipe == "noisy-classifier" else None
+    content: dict[str, Any] = {"recipe": found.recipe, "fields": dict(fields), "codec": PICTURES, "from": origin}
+    content["event"] = [fields["channels"], side, side]
     return {**content, "size": size} if size else content
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from sfumato.zoo.formats import snapshot
 
 
 def read(path: Path, *, trust: bool = False) -> Any:
@@ -30,6 +33,8 @@ def read(path: Path, *, trust: bool = False) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from None
+    if path.suffix == ".pkl" and not zipfile.is_zipfile(path):  # what torch.save writes is a zip
+        return snapshot.read(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
