@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from published import case
@@ -112,7 +113,12 @@ def packed(state: dict[str, torch.Tensor], name: str = "") -> Packed:
     container._modules = parts if name == "" else {}  # type: ignore[assignment]
     if name == "" and not own and parts:
         return container  # type: ignore[return-value]
-    inside = {"_parameters": own, "_buffers": {"none": None}, "_modules": {**parts, "none": None}, "odd": {1}}
+    inside = {
+        "_parameters": own,
+        "_buffers": {"none": None},
+        "_modules": {**parts, "none": None},
+        "odd": ({1}, np.float64(0.5), np.ones(2)),
+    }
     return Packed({"type": "class", "class_name": name, "module_src": "raise SystemExit", "state": inside})
 
 

@@ -25,6 +25,16 @@ class Record(dict[str, Any]):
         self.update(state)
 
 
+class Ignored:
+    """In place of numbers and arrays of NumPy, which are settings and no weights."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 def read(path: Path) -> dict[str, Any]:
     """{"ema": state dict, "class": name of the network's class}.
 
@@ -68,6 +78,11 @@ KNOWN = {
     ("torch.storage", "_load_from_bytes"): _storage,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("numpy", "dtype"): Ignored,
+    ("numpy", "ndarray"): Ignored,
+    **{
+        (f"numpy.{core}.multiarray", name): Ignored for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+    },
 }
 
 
