@@ -98,7 +98,7 @@ def test_damaged_files_are_said_to_be(tmp_path: Path, name: str, content: bytes,
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not there"):
         convert(tmp_path / "no.pt", tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="is a folder: name one file"):
+    with pytest.raises(FileNotFoundError, match="this is no folder of diffusers"):
         convert(tmp_path, tmp_path / "out")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.zoo import files
-from sfumato.zoo.formats import Found, edm, guided, reading, score_sde
+from sfumato.zoo.formats import Found, diffusers, edm, guided, reading, score_sde
 from sfumato.zoo.formats.base import PICTURES
 
 FORMATS = (guided, edm, score_sde)
@@ -48,6 +48,8 @@ def find(source: Path, *, trust: bool = False) -> Found:
     Raises:
         ValueError: if it is of no known code, with the first keys in it.
     """
+    if source.is_dir():
+        return diffusers.find(source, trust=trust)
     content = reading.read(source, trust=trust)
     for format in FORMATS:
         if (found := format.find(content)) is not None:
@@ -55,7 +57,7 @@ def find(source: Path, *, trust: bool = False) -> Found:
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else [type(content).__name__]
     raise ValueError(
         f"{source} is of no code that can be converted: {_some(keys)}. "
-        f"Known: {', '.join(format.CODE for format in FORMATS)}."
+        f"Known: {', '.join(format.CODE for format in (*FORMATS, diffusers))}."
     )
 
 
