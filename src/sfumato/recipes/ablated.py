@@ -13,6 +13,8 @@ from sfumato.processes.variances import large, learned
 from sfumato.samplers import Ancestral
 from sfumato.training import Denoising, Hybrid, Steps, eps_weight
 
+EXAMPLE = "sfumato convert 256x256_diffusion_uncond.pt -o model"
+
 
 @dataclass(frozen=True)
 class Recipe:

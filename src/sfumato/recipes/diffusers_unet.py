@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from sfumato.denoisers import Preconditioned, predict_eps, predict_v, predict_x0
 from sfumato.processes import Table
 
+EXAMPLE = "sfumato convert FOLDER -o model"
+
 PREDICTS = {"epsilon": predict_eps, "sample": predict_x0, "v_prediction": predict_v}
 TABLES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 

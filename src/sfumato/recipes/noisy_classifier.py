@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from sfumato.nets.ablated import AblatedClassifier
 from sfumato.processes import Time
 
+EXAMPLE = "sfumato convert 64x64_classifier.pt -o model"
+
 
 class NoisyClassifier(nn.Module):
     """log p(y | x_t), (B,), for labels y (B,): what `ClassifierGuidance(denoiser, classifier, scale)` takes.

@@ -15,6 +15,8 @@ from sfumato.nets.ncsnpp import NCSNpp
 from sfumato.processes import EDM, Coefficient, Gaussian, Geometric, LinearBeta, SubVP, lib
 from sfumato.training import Denoising, LogNormal, Uniform, edm_weight, eps_weight
 
+EXAMPLE = "sfumato convert edm-cifar10-32x32-cond-vp.pkl -o model"
+
 
 def of_bare(alpha: Coefficient, sigma: Coefficient) -> Scheme:
     """F = eps of the bare x_t, whatever alpha and sigma: as score SDEs have VP and sub-VP."""
