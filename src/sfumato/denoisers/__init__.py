@@ -2,6 +2,7 @@
 
 from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
+from sfumato.denoisers.borrowed import OfLevel
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.examples import Examples
@@ -42,6 +43,7 @@ __all__ = [
     "LearnedVariance",
     "Logits",
     "MeanOnly",
+    "OfLevel",
     "OptimalCovariance",
     "Parameterization",
     "Preconditioned",

@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.codecs import Affine, Alphabet, Codec, Quantized
@@ -85,6 +85,19 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
     """The recipe and the untrained denoiser of a config.
 
     Raises:
+        ValueError: for an unknown recipe or field, with the nearest ones, or a recipe that is no model.
+    """
+    recipe = made(config)
+    if not hasattr(recipe, "model"):
+        use = "zoo.load_classifier takes it" if hasattr(recipe, "classifier") else "it has nothing to load"
+        raise ValueError(f"the recipe {config['recipe']!r} makes no denoiser: {use}.")
+    return recipe, recipe.model()
+
+
+def made(config: Mapping[str, Any]) -> Any:
+    """The recipe of a config.
+
+    Raises:
         ValueError: for an unknown recipe or field, with the nearest ones.
     """
     make = recipes.load(config["recipe"]).Recipe
@@ -95,8 +108,7 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
                 f"the recipe {config['recipe']!r} has no field {name!r}.{recipes.nearest(name, known)} "
                 f"Its fields: {', '.join(known)}."
             )
-    recipe = make(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["fields"].items()})
-    return recipe, recipe.model()
+    return make(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["fields"].items()})
 
 
 def read_codec(config: Mapping[str, Any]) -> Codec:
@@ -123,7 +135,7 @@ def codec_config(codec: Codec) -> dict[str, Any]:
     return {"kind": type(codec).__name__.lower(), **dataclasses.asdict(codec)}
 
 
-def read_weights(folder: Path, denoiser: Denoiser) -> None:
+def read_weights(folder: Path, denoiser: nn.Module) -> None:
     """Loads the weights in place, cast to the denoiser's dtype; a run's averaged ones where it is a run.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.codecs import Codec, Latent
 from sfumato.denoisers import Counted, Denoiser, Sparing, Windowed
@@ -281,6 +281,22 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     if inner := getattr(denoiser, "codec", None):
         codec = inner(codec)  # a latent model carries its autoencoder
     return Model(codec, denoiser, config)
+
+
+def load_classifier(folder: str | Path, *, device: torch.device | str = "cpu") -> nn.Module:
+    """A classifier of noisy data, as `convert` writes it: (x_t, t, label) to log p(label | x_t), (B,), model space.
+
+    Raises:
+        ValueError: if the folder holds no classifier, or its weights do not fit.
+    """
+    path = files.find(folder)
+    config = files.read_config(path)
+    recipe = files.made(config)
+    if not hasattr(recipe, "classifier"):
+        raise ValueError(f"{folder} holds {config['recipe']!r}, which is no classifier: sf.load takes it.")
+    classifier: nn.Module = recipe.classifier()
+    files.read_weights(path, classifier)
+    return classifier.to(device).eval().requires_grad_(False)
 
 
 class _Ticker:

@@ -1,0 +1,88 @@
+"""A UNet2DModel of the library diffusers, with the schedule of its scheduler (extra `diffusers`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from sfumato.denoisers import Preconditioned, predict_eps, predict_v, predict_x0
+from sfumato.processes import Table
+
+EXAMPLE = "sfumato convert FOLDER -o model"
+
+PREDICTS = {"epsilon": predict_eps, "sample": predict_x0, "v_prediction": predict_v}
+TABLES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+
+
+class Borrowed(nn.Module):
+    """`net(u, c_noise, cond)` of a network of diffusers, whose label is the condition."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
+        out: Tensor = self.unet(u, c_noise, class_labels=cond).sample
+        return out
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `sfumato convert` makes of a folder of diffusers with a UNet2DModel: the library's network on our table.
+
+    The network says eps, x_0 or v at the index n - 1 of N levels. Data in [-1, 1]; a condition is a label. The settings
+    are those of the folder's config.json and scheduler_config.json; of the scheduler only the noise levels and the kind
+    of prediction are taken, any sampler here draws.
+
+    Args:
+        unet: the config of the UNet2DModel.
+        schedule: "linear", "scaled_linear" or "squaredcos_cap_v2" (`Table.cosine`).
+        predicts: "epsilon", "sample" or "v_prediction".
+        zero: the table is shifted to end at zero SNR.
+        size: side of the pictures that it was trained on.
+
+    Source: Ho et al. 2020 (2006.11239) eq. 11 for eps; public code of diffusers.
+    """
+
+    unet: dict[str, Any] = field(default_factory=dict)
+    channels: int = 3
+    classes: int = 0
+    schedule: str = "linear"
+    first: float = 1e-4
+    last: float = 0.02
+    steps: int = 1000
+    predicts: str = "epsilon"
+    zero: bool = False
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in TABLES:
+            raise ValueError(f"schedule is one of {', '.join(TABLES)}, got {self.schedule!r}.")
+        if self.predicts not in PREDICTS:
+            raise ValueError(f"predicts is one of {', '.join(PREDICTS)}, got {self.predicts!r}.")
+
+    def process(self) -> Table:
+        """The table of N levels."""
+        if self.schedule == "squaredcos_cap_v2":
+            table = Table.cosine(self.steps)
+        else:
+            table = (Table.linear if self.schedule == "linear" else Table.scaled_linear)(
+                self.steps, self.first, self.last
+            )
+        return table.zero_terminal() if self.zero else table
+
+    def model(self) -> Preconditioned:
+        """The untrained denoiser.
+
+        Raises:
+            ImportError: without the extra.
+        """
+        try:
+            from diffusers import UNet2DModel  # type: ignore[import-not-found]
+        except ImportError as error:
+            raise ImportError("a network of diffusers needs that library: pip install 'sfumato[diffusers]'.") from error
+        net = Borrowed(UNet2DModel.from_config(self.unet))
+        clock = lambda t: t * self.steps - 1.0  # noqa: E731
+        return Preconditioned(net, self.process(), PREDICTS[self.predicts], clock=clock)

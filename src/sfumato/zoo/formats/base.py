@@ -1,0 +1,47 @@
+"""What a format finds in a file, and the state dicts inside what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+State = dict[str, Tensor]
+PICTURES = {"kind": "affine", "scale": 0.5, "shift": 0.5}  # data in [0, 1], model space in [-1, 1]
+AVERAGED = ("ema", "ema_model", "model_ema", "state_dict", "model", "net")  # where codes keep a state dict
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a known code.
+
+    Attributes:
+        format: its name, for people.
+        recipe: the key of what it becomes.
+        fields: of the recipe, as keys and shapes say them, or the settings of a release with these shapes.
+        weights: under the names of our network, which the denoiser's `net.` goes before.
+        unsaid: fields that the file cannot say, with the code's own default, as an example.
+        left: keys that have no place in our network.
+        release: the name of the release that the shapes are those of, or "".
+    """
+
+    format: str
+    recipe: str
+    fields: dict[str, Any]
+    weights: State
+    unsaid: dict[str, Any] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    release: str = ""
+
+
+def states(content: Any) -> Iterator[State]:
+    """The state dicts in what a file holds, averaged weights first, without the `module.` of parallel training."""
+    if not isinstance(content, Mapping):
+        return
+    for name in AVERAGED:
+        yield from states(content.get(name))
+    tensors = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
+    if tensors and len(tensors) == len(content):
+        yield tensors
