@@ -54,7 +54,7 @@ def job(work: Work, count: int, size: int) -> Job:
     from sfumato.engines import Job
 
     wanted = replace(work.wanted, device=work.wanted.device.partition(":")[0])
-    return Job(work.command, asdict(wanted), count, size)
+    return Job(work.command, asdict(wanted), count, size, getattr(work, "inputs", {}))
 
 
 def run(work: Work, count: int, size: int, shard: Shard, out: Path, console: Console) -> None:

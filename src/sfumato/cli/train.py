@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +14,7 @@ from sfumato.cli import shards
 from sfumato.cli.console import Console
 from sfumato.cli.options import Device, Dry, Json, Quiet, Set, Verbose, checked, one_of, pairs
 from sfumato.cli.options import device as present
+from sfumato.cli.stopping import asked_to_stop
 
 if TYPE_CHECKING:
     from sfumato.data.arrays import Arrays
@@ -161,7 +158,7 @@ def _run(
         ranks=ranks,
     )
     average = math.nan
-    with _asked_to_stop() as stopping, tqdm(total=plan["steps"], disable=console.quiet, desc="train") as bar:
+    with asked_to_stop() as stopping, tqdm(total=plan["steps"], disable=console.quiet, desc="train") as bar:
         for step in steps:
             average = step.loss if math.isnan(average) else 0.98 * average + 0.02 * step.loss
             bar.update(step.index - bar.n)
@@ -172,27 +169,6 @@ def _run(
                 steps.close()  # type: ignore[attr-defined]  # saves a checkpoint
                 console.warn(f"stopped after step {step.index}, which is saved: --resume with --out {out} goes on.")
                 raise typer.Exit(130)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C (or SIGTERM) sets, so that the running step is finished; a second Ctrl-C breaks it off."""
-    event = threading.Event()
-
-    def note(signum: int, frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt("broken off within a step: the checkpoint before it is kept.")
-        event.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # Settings

@@ -19,6 +19,7 @@ class Job:
         settings: everything that decides the result, as JSON holds it; two shards belong together if it is the same.
         count: items in all.
         size: items of a block: what runs together, whoever runs it.
+        inputs: what decides the result beside the settings, such as a digest of the names of the files.
 
     Raises:
         ValueError: for a size below 1 or a count below 0.
@@ -28,6 +29,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     count: int = 0
     size: int = 1
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.size < 1:

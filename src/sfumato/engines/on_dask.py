@@ -26,7 +26,7 @@ def run(job: Job, load: Load, folder: Path, client: Any) -> Iterator[tuple[int, 
         Exception: what a block raised, once it has been seen.
     """
     try:
-        from distributed import as_completed
+        from distributed import as_completed  # type: ignore[import-not-found]
     except ImportError as error:
         raise ImportError("this engine needs Dask: pip install 'sfumato[dask]'.") from error
     there = store.open_store(folder, job)

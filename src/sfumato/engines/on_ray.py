@@ -24,7 +24,7 @@ def run(
         ImportError: without the extra.
     """
     try:
-        import ray
+        import ray  # type: ignore[import-not-found]
     except ImportError as error:
         raise ImportError("this engine needs Ray: pip install 'sfumato[ray]'.") from error
     there = store.open_store(folder, job)
@@ -34,7 +34,7 @@ def run(
         return
     blocks = ray.data.from_items(todo, override_num_blocks=len(todo))
     made = blocks.map(
-        Actor,
+        Actor,  # type: ignore[arg-type]  # Ray's own stubs know functions only
         fn_constructor_args=(job, load, folder.absolute()),
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_gpus=gpus,
