@@ -4,8 +4,8 @@
 
 Prints the time to load (once a process), the median time of a block with its spread, and the arithmetic for 10^6
 pictures on one process and on 64. On a CPU a block counts by its processor time (of one thread: OMP_NUM_THREADS=1),
-which what else the machine does changes least; disk and price follow from the same count. Blocks do not speak to each other, so n
-processes on machines of this kind take 1/n of the time, beside the loading.
+which what else the machine does changes least. Disk and price follow from the same count. Blocks do not speak to each
+other, so n processes on machines of this kind take 1/n of the time, beside the loading.
 """
 
 from __future__ import annotations
