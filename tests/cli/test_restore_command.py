@@ -293,7 +293,6 @@ def _bad(folder: Path, picture: Path) -> dict[str, tuple[Path, str]]:
     (folder / "empty.npy").write_bytes(b"")
     return {
         "missing": (folder / "nowhere.png", "not there"),
-        "folder": (folder, "folder"),
         "truncated": (truncated, "truncated.png"),
         "empty": (empty, "empty (0 bytes)"),
         "text": (text, "text.png"),
@@ -308,7 +307,7 @@ def _bad(folder: Path, picture: Path) -> dict[str, tuple[Path, str]]:
 
 @pytest.mark.parametrize(
     "name",
-    ["missing", "folder", "truncated", "empty", "text", "nan", "ints", "many", "words", "cut", "empty array"],
+    ["missing", "truncated", "empty", "text", "nan", "ints", "many", "words", "cut", "empty array"],
 )
 def test_bad_input_is_one_sentence_exit_3_and_nothing_written(
     picture: Path, tiny: Path, tmp_path: Path, name: str

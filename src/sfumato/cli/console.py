@@ -16,10 +16,11 @@ class Console:
     Args:
         as_json: stdout carries JSON lines {"event": start | step | item | warning | done, ...} and nothing else.
         quiet: no notes and no progress; warnings stay.
+        silent: nothing at all: another process speaks for this one.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, silent: bool = False) -> None:
+        self.as_json, self.quiet, self.silent = as_json, quiet, silent
 
     def emit(self, event: str, **fields: Any) -> None:
         """A JSON line, where JSON was asked for."""
@@ -28,7 +29,7 @@ class Console:
 
     def data(self, text: str) -> None:
         """A line of the result, where JSON was not asked for."""
-        if not self.as_json:
+        if not self.as_json and not self.silent:
             typer.echo(text)
 
     def note(self, text: str) -> None:
@@ -39,7 +40,8 @@ class Console:
     def warn(self, text: str) -> None:
         """A line on what the user can act on."""
         self.emit("warning", message=text)
-        typer.echo(f"warning: {text}", err=True)
+        if not self.silent:
+            typer.echo(f"warning: {text}", err=True)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

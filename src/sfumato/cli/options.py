@@ -22,6 +22,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the noise: sample i is the same whatever the batch.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Precision, typer.Option("--dtype", help="Precision of the state.")]
+Shard = Annotated[
+    str,
+    typer.Option(metavar="I/N", help="Part I (from 1) of N; a rerun skips what is done, `sfumato merge` joins."),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print it, run nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]

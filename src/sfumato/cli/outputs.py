@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,15 @@ def writing(out: Path) -> Iterator[Path]:
             os.replace(path, out / path.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def collecting() -> Iterator[tuple[Path, dict[str, bytes]]]:
+    """A folder to write in, and a dict that holds the content of its files, by name, once all is well."""
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder), found
+        found |= {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 def _earlier(out: Path) -> list[str]:
@@ -88,20 +98,23 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_items(folder: Path, x: Tensor, name: str) -> None:
-    """One file for each item of x (N, *event): PNG for pictures (values held to [0, 1]), else one array NAME.npy."""
+def write_items(folder: Path, x: Tensor, name: str, first: int = 0) -> None:
+    """One file for each item of x (N, *event): PNG for pictures (values held to [0, 1]), else one array NAME.npy.
+
+    Pictures are numbered from `first`.
+    """
     import numpy as np
 
     if not is_picture(x):
         np.save(folder / f"{name}.npy", x.detach().cpu().numpy())
         return
-    for i, picture in enumerate(x):
+    for i, picture in enumerate(x, first):
         write_picture(folder / f"{name}-{i:03d}.png", picture)
 
 
-def write_texts(folder: Path, texts: list[str], name: str) -> None:
-    """One UTF-8 file for each text."""
-    for i, text in enumerate(texts):
+def write_texts(folder: Path, texts: list[str], name: str, first: int = 0) -> None:
+    """One UTF-8 file for each text, numbered from `first`."""
+    for i, text in enumerate(texts, first):
         (folder / f"{name}-{i:03d}.txt").write_text(text, "utf-8")
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfumato.cli import shards
 from sfumato.cli.console import Console
 from sfumato.cli.degradations import Kind, build, check, stored
-from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Verbose, pairs
+from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.engines.serial import Shard as Part
     from sfumato.operators import Measurement
     from sfumato.solvers import Solver
     from sfumato.zoo import Model, Result
@@ -55,7 +57,10 @@ class Settings:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The picture (or a NumPy file), already degraded unless --simulate.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="The picture (or NumPy file), already degraded unless --simulate; or a folder of them."),
+    ],
     operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
     model: Annotated[str, typer.Option(help="A shipped name, a folder, or a Hub id.")] = "photo",
     mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
@@ -86,6 +91,8 @@ def command(
     views: Annotated[int, typer.Option(min=0, help="ct --simulate: projections; 60 if not given.")] = 0,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
+    shard: Shard = "",
+    block: Annotated[int, typer.Option(min=1, help="Folders: pictures that are stored together.")] = 1,
     out: Out = Path("restored"),
     device: Device = "cpu",
     dtype: Dtype = Precision.float32,
@@ -120,20 +127,48 @@ def command(
         acceleration=acceleration,
         views=views,
     )
-    run(wanted, out, Console(as_json=as_json, quiet=quiet), dry=dry)
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    if file.is_dir():
+        folder(wanted, out, console, part, block, dry=dry)
+    elif shard:
+        raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
+    else:
+        run(wanted, out, console, dry=dry)
 
 
-def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> None:
-    """Restores what the settings say, into `out`."""
+def folder(
+    wanted: Settings, out: Path, console: Console, part: Part | None = None, block: int = 1, *, dry: bool = False
+) -> None:
+    """Restores every picture of a folder into `out`: a shard's blocks, or all of them and then joined."""
+    from sfumato.cli import merge
+    from sfumato.cli.folders import Pictures
+    from sfumato.engines.serial import Shard
+
+    check(wanted)
+    work = Pictures.of(replace(wanted, device=shards.device(wanted.device)))
+    if dry:
+        console.data(f"would restore {len(work.names)} pictures of {wanted.file}, in blocks of {block}, into {out}.")
+        console.emit("done", dry_run=True)
+        return
+    shards.run(work, len(work.names), block, part or Shard(), out, console)
+    if part is None:
+        merge.run([out], out, console)
+
+
+def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, model: Model | None = None) -> None:
+    """Restores what the settings say, into `out`; with `model`, where it is loaded already."""
     from sfumato import zoo
     from sfumato.cli import options, outputs
 
+    if wanted.path("file").is_dir():
+        folder(wanted, out, console, dry=dry)
+        return
     check(wanted)
     if wanted.simulate and wanted.sigma is None and wanted.operator != "jpeg":
         raise typer.BadParameter("--simulate needs --sigma: how much noise to add (0 for none).")
     began = time.perf_counter()
     where = options.device(wanted.device)
-    model = zoo.load(wanted.model, device=where)
+    model = model or zoo.load(wanted.model, device=where)
     m, clean, grey = measure(wanted, model.event, console)
     method, reason = choose(wanted, model, m)
     need = model.memory(m, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)

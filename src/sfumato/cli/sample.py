@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Verbose, pairs
+from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.zoo import Model
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ def command(
     batch: Annotated[int, typer.Option(min=1, help="Samples that run together.")] = 16,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
+    shard: Shard = "",
     out: Out = Path("samples"),
     device: Device = "cpu",
     dtype: Dtype = Precision.float32,
@@ -54,27 +62,21 @@ def command(
     wanted = Settings(
         model, n, list(cond), steps, sampler, scale, list(size), batch, seed, pairs(settings), device, dtype.value
     )
-    run(wanted, out, Console(as_json=as_json, quiet=quiet), dry=dry)
+    console = Console(as_json=as_json, quiet=quiet)
+    if (part := shards.asked(shard)) and not dry:
+        shards.run(Blocks(replace(wanted, device=shards.device(device))), wanted.n, wanted.batch, part, out, console)
+    else:
+        run(wanted, out, console, dry=dry)
 
 
 def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> None:
     """Draws what the settings say, into `out`."""
-    import torch
-
-    from sfumato import zoo
-    from sfumato.cli import options, outputs
-    from sfumato.cli.methods import method
+    from sfumato.cli import outputs
     from sfumato.codecs import Alphabet
     from sfumato.codecs.alphabet import text
-    from sfumato.samplers import Sampler
 
-    where = options.device(wanted.device)
-    asked = method(wanted.sampler, "samplers", Sampler) if wanted.sampler else None
-    model = zoo.load(wanted.model, device=where)
-    own = None if asked or wanted.fields else zoo.defaults.own(model.denoiser)
-    kind: Any = asked or type(zoo.defaults.sampler(model.denoiser.process))
-    sampler = own[0] if own else kind(**options.checked(kind, wanted.fields))
-    cond = _labels(wanted, model)
+    model, sampler, own = prepare(wanted)
+    cond = _labels(wanted, model, range(wanted.n))
     console.emit("start", command="sample", settings=asdict(wanted), sampler=repr(sampler))
     if dry:
         console.data(f"would draw {wanted.n} from {wanted.model} with {sampler!r} in {wanted.steps} steps, into {out}")
@@ -83,18 +85,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     written: list[str] = []
     began = time.perf_counter()
     with console.progress(f"sample {wanted.model}") as tick:
-        x = model.sample(
-            wanted.n,
-            seed=wanted.seed,
-            cond=cond,
-            steps=wanted.steps,
-            sampler=None if own else sampler,
-            scale=wanted.scale,
-            size=tuple(wanted.size * 2 if len(wanted.size) == 1 else wanted.size) or None,
-            batch=wanted.batch,
-            dtype=getattr(torch, wanted.dtype),
-            progress=tick,
-        )
+        x = draw(wanted, model, None if own else sampler, range(wanted.n), cond, tick)
     with outputs.writing(out) as part:
         if isinstance(model.codec, Alphabet):
             written = [text(row) for row in x]
@@ -114,8 +105,75 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     console.emit("done", out=str(out))
 
 
-def _labels(wanted: Settings, model: Any) -> Any:
-    """One label for each sample, from those given, in turn; None where none were."""
+def prepare(wanted: Settings) -> tuple[Model, Any, bool]:
+    """The model, the sampler in words or as an object, and whether that is the model's own with its own grid."""
+    from sfumato import zoo
+    from sfumato.cli import options
+    from sfumato.cli.methods import method
+    from sfumato.samplers import Sampler
+
+    where = options.device(wanted.device)
+    asked = method(wanted.sampler, "samplers", Sampler) if wanted.sampler else None
+    model = zoo.load(wanted.model, device=where)
+    own = None if asked or wanted.fields else zoo.defaults.own(model.denoiser)
+    kind: Any = asked or type(zoo.defaults.sampler(model.denoiser.process))
+    return model, own[0] if own else kind(**options.checked(kind, wanted.fields)), own is not None
+
+
+def draw(wanted: Settings, model: Model, sampler: Any, rows: range, cond: Any, progress: Any = None) -> Tensor:
+    """The samples of these numbers."""
+    import torch
+
+    return model.sample(
+        len(rows),
+        first=rows.start,
+        seed=wanted.seed,
+        cond=cond,
+        steps=wanted.steps,
+        sampler=sampler,
+        scale=wanted.scale,
+        size=tuple(wanted.size * 2 if len(wanted.size) == 1 else wanted.size) or None,
+        batch=wanted.batch,
+        dtype=getattr(torch, wanted.dtype),
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The samples in blocks: what a shard, a rank or an actor runs. Names are those of the command without shards."""
+
+    wanted: Settings
+    command = "sample"
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __call__(self) -> Callable[[range], dict[str, bytes]]:
+        """Loads the model, and returns the function from a block's numbers to its files."""
+        from sfumato.cli import outputs
+        from sfumato.codecs import Alphabet
+        from sfumato.codecs.alphabet import text
+
+        model, sampler, own = prepare(self.wanted)
+
+        def block(rows: range) -> dict[str, bytes]:
+            cond = _labels(self.wanted, model, rows)
+            x = draw(self.wanted, model, None if own else sampler, rows, cond)
+            with outputs.collecting() as (part, found):
+                if isinstance(model.codec, Alphabet):
+                    outputs.write_texts(part, [text(row) for row in x], "sample", rows.start)
+                elif outputs.is_picture(x):
+                    outputs.write_items(part, x, "sample", rows.start)
+                else:  # one array a block
+                    outputs.write_items(part, x, f"sample-{rows.start:08d}")
+            return found
+
+        return block
+
+
+def _labels(wanted: Settings, model: Any, rows: range) -> Any:
+    """One label for each sample of `rows`, from those given, in turn; None where none were."""
     import torch
 
     if not wanted.cond:
@@ -124,7 +182,7 @@ def _labels(wanted: Settings, model: Any) -> Any:
         raise typer.BadParameter(f"the model {wanted.model!r} has no classes: leave --cond out.")
     if not all(0 <= label < model.classes for label in wanted.cond):
         raise typer.BadParameter(f"--cond is between 0 and {model.classes - 1}, got {wanted.cond}.")
-    return torch.tensor([wanted.cond[i % len(wanted.cond)] for i in range(wanted.n)])
+    return torch.tensor([wanted.cond[i % len(wanted.cond)] for i in rows])
 
 
 def _since(began: float) -> float:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfumato.cli import shards
 from sfumato.cli.console import Console
 from sfumato.cli.options import Device, Dry, Json, Quiet, Set, Verbose, checked, one_of, pairs
 from sfumato.cli.options import device as present
+from sfumato.cli.stopping import asked_to_stop
 
 if TYPE_CHECKING:
     from sfumato.data.arrays import Arrays
     from sfumato.data.images import ImageFolder
     from sfumato.data.levels import Levels
     from sfumato.data.text import Text
+    from sfumato.training.ranks import Ranks
 
     Source = Arrays | ImageFolder | Levels | Text
 
@@ -66,17 +65,42 @@ def train(
     """Train a model: a folder that `sfumato sample` and `restore` take as a model. Ctrl-C saves; --resume goes on."""
     import torch
 
+    from sfumato.training.ranks import joined
+
     if threads is not None:
         torch.set_num_threads(threads)
-    console, where = Console(as_json=as_json, quiet=quiet), present(device)
+    console, where = Console(as_json=as_json, quiet=quiet), present(shards.device(device))
     given = {"steps": steps, "batch": batch, "rate": rate, "seed": seed, "size": size, "channels": channels, "fit": fit}
     asked = {name: value for name, value in {**given, "classes": classes or None}.items() if value is not None}
+    with joined(where) as ranks:
+        if not ranks.first:
+            console = Console(quiet=True, silent=True)
+        _train(data, out, recipe, asked, pairs(settings), resume, every, where, dry, console, ranks)
+
+
+def _train(
+    data: Path,
+    out: Path,
+    recipe: str | None,
+    asked: dict[str, Any],
+    fields: dict[str, str],
+    resume: bool,
+    every: int,
+    where: str,
+    dry: bool,
+    console: Console,
+    ranks: Ranks,
+) -> None:
+    """Trains, as one of the processes that do."""
+    import torch
+
     done, saved = _progress(out), _settings(out, resume)
     if saved is None:
-        config, source = _begin(data, recipe or "edm", asked, pairs(settings))
+        config, source = _begin(data, recipe or "edm", asked, fields)
     else:
-        config, source = _again(data, out, saved, recipe, asked, pairs(settings))
+        config, source = _again(data, out, saved, recipe, asked, fields)
         _prolonged(saved["training"]["steps"], config["training"]["steps"], done, console)
+    ranks.wait()  # all have looked at the folder before one writes there
     plan, total = config["training"], config["training"]["steps"]
     torch.manual_seed(plan["seed"])  # the first weights, and no draw after them
     maker = _maker(config["recipe"])(**_frozen(config["fields"]))
@@ -96,15 +120,22 @@ def train(
         console.note(f"{out} is trained: it is at step {done}; a larger --steps prolongs it.")
     else:
         console.note(f"training {what}.")
-        if saved is not None and saved != config:
+        if saved is not None and saved != config and ranks.first:
             _rewrite(out, config)
-        _run(out, config, objective, source, every, where, console)
+        _run(out, config, objective, source, every, where, console, ranks)
     console.data(str(out))
     console.emit("done", out=str(out), step=max(done, total))
 
 
 def _run(
-    out: Path, config: dict[str, Any], objective: Any, source: Source, every: int, where: str, console: Console
+    out: Path,
+    config: dict[str, Any],
+    objective: Any,
+    source: Source,
+    every: int,
+    where: str,
+    console: Console,
+    ranks: Ranks,
 ) -> None:
     from tqdm import tqdm
 
@@ -124,40 +155,20 @@ def _run(
         schedule=warmup_decay(plan["steps"]),
         every=every,
         device=where,
+        ranks=ranks,
     )
     average = math.nan
-    with _asked_to_stop() as stopping, tqdm(total=plan["steps"], disable=console.quiet, desc="train") as bar:
+    with asked_to_stop() as stopping, tqdm(total=plan["steps"], disable=console.quiet, desc="train") as bar:
         for step in steps:
             average = step.loss if math.isnan(average) else 0.98 * average + 0.02 * step.loss
             bar.update(step.index - bar.n)
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             if step.index % REPORT == 0 or step.index == plan["steps"]:
                 console.emit("step", done=step.index, total=plan["steps"], loss=average, rate=step.rate)
-            if stopping.is_set() and step.index < plan["steps"]:
+            if ranks.any(stopping.is_set(), where) and step.index < plan["steps"]:
                 steps.close()  # type: ignore[attr-defined]  # saves a checkpoint
                 console.warn(f"stopped after step {step.index}, which is saved: --resume with --out {out} goes on.")
                 raise typer.Exit(130)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C (or SIGTERM) sets, so that the running step is finished; a second Ctrl-C breaks it off."""
-    event = threading.Event()
-
-    def note(signum: int, frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt("broken off within a step: the checkpoint before it is kept.")
-        event.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # Settings

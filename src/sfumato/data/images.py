@@ -336,9 +336,14 @@ class Cache:
         return value
 
 
+def suffixes() -> set[str]:
+    """The suffixes of pictures that can be read, in lower case, with their dots."""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
 def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder of pictures.")
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    known = suffixes()
     found = (file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
     return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.noise import Seeds
+from sfumato.training.ranks import Ranks
 
 
 class Data(Protocol):
@@ -52,6 +53,7 @@ def fit(
     ema: Average | None = None,
     schedule: Callable[[int], float] | None = None,
     clip: float = 1.0,
+    ranks: Ranks | None = None,
 ) -> Iterator[TrainStep]:
     """Trains `objective` for the steps start+1 .. steps and yields each.
 
@@ -65,6 +67,8 @@ def fit(
         optimizer: over the objective's parameters; its learning rates are multiplied by `schedule(step)`.
         ema: updated after each step.
         clip: the largest gradient norm let through; math.inf for none.
+        ranks: the processes that divide each batch; every one of them yields every step. The weights are those of one
+            process, to rounding, where a row's loss depends on no other row and layers draw nothing (no dropout).
 
     Raises:
         ValueError: if there is nothing to train on, or the batch is empty.
@@ -77,18 +81,23 @@ def fit(
         group["initial_lr"] = lr
     parameters = [p for p in objective.parameters() if p.requires_grad]
     order = Order(len(data), batch, seed)
+    ranks = ranks or Ranks()
+    rows = ranks.rows(batch)
+    share = len(rows) * ranks.world / batch  # the mean over processes of share x their means is the batch's mean
     advance: Callable[[int], object] | None = getattr(objective, "advance", None)
     objective.train()
+    losses = ranks.parallel(objective)
     for step in range(start + 1, steps + 1):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * (schedule(step) if schedule else 1.0)
-        noise = Seeds.keyed(seed, ((step, row) for row in range(batch)))
-        x0, cond = data.batch(order.items(step), noise)
+        noise = Seeds.keyed(seed, ((step, row) for row in rows))
+        items = order.items(step)
+        x0, cond = data.batch([items[row] for row in rows], noise)
         if advance is not None:
             advance(step)
-        with _keyed(seed, step, x0.device):
-            loss = objective(x0, cond, noise).mean()
-        value = float(loss.detach())
+        with _keyed(seed, step, rows.start, x0.device):
+            loss = losses(x0, cond, noise).mean() * share
+        value = float(ranks.mean(loss.detach()))
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss at step {step} is {value}: lower the learning rate, or check the data.")
         optimizer.zero_grad(set_to_none=True)
@@ -103,10 +112,14 @@ def fit(
 
 
 @contextmanager
-def _keyed(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """The global generator, which layers such as dropout draw from, seeded for this step and put back after it."""
+def _keyed(seed: int, step: int, row: int, device: torch.device) -> Iterator[None]:
+    """The global generator, which layers such as dropout draw from, seeded for this step and put back after it.
+
+    Layers draw for all rows at once, from the batch's first row or from that of a process: its rows' key.
+    """
+    key = ("layers", step, row) if row else ("layers", step)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(Seeds.keyed(seed, [("layers", step)]).streams[0].seed)
+        torch.manual_seed(Seeds.keyed(seed, [key]).streams[0].seed)
         yield
 
 

@@ -17,6 +17,7 @@ from sfumato.noise import Seeds
 from sfumato.training import checkpoints
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit
+from sfumato.training.ranks import Ranks
 
 
 def run(
@@ -33,6 +34,7 @@ def run(
     schedule: Callable[[int], float] | None = None,
     every: int = 250,
     device: torch.device | str = "cpu",
+    ranks: Ranks | None = None,
 ) -> Iterator[TrainStep]:
     """Trains in `folder` and yields each step; continues bit for bit from the folder's checkpoint if there is one.
 
@@ -43,13 +45,19 @@ def run(
             the same when the run is continued.
         rate: peak learning rate of AdamW.
         every: steps between checkpoints, each with a line in metrics.jsonl (step, mean loss, hours, learning rate).
+        ranks: the processes that train together, `joined()`; all read the folder, the first alone writes. A run may go
+            on with another number of them.
 
     Raises:
         ValueError: if the folder holds a run of another config, or a damaged one.
         OSError: if a checkpoint cannot be written; the one before it is kept.
     """
-    path = folder / "checkpoint.safetensors"
-    _settle(folder, config)
+    path, ranks = folder / "checkpoint.safetensors", ranks or Ranks()
+    if ranks.first:
+        _settle(folder, config)
+    ranks.wait()
+    if not ranks.first:
+        _settle(folder, config)
     objective.to(device)
     optimizer = torch.optim.AdamW(objective.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = Ema(objective, ema_decay)
@@ -59,9 +67,13 @@ def run(
     before, began = float(info["hours"]), time.perf_counter()
     losses: list[float] = []
     start = saved = int(info["step"])
-    _forget(folder / "metrics.jsonl", start)
+    if ranks.first:
+        _forget(folder / "metrics.jsonl", start)
+    ranks.wait()  # all have read the checkpoint before the next one is written
 
     def keep(step: TrainStep) -> None:
+        if not ranks.first:
+            return
         hours = before + (time.perf_counter() - began) / 3600
         row = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
         # The line first: should the run die before the checkpoint is there, `_forget` takes the line back.
@@ -71,9 +83,8 @@ def run(
         losses.clear()
 
     placed = OnDevice(data, device)
-    for step in fit(
-        objective, placed, optimizer, steps=steps, batch=batch, seed=seed, start=start, ema=ema, schedule=schedule
-    ):
+    plan: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "start": start, "schedule": schedule}
+    for step in fit(objective, placed, optimizer, **plan, ema=ema, ranks=ranks):
         losses.append(step.loss)
         if step.index % every == 0 or step.index == steps:
             keep(step)

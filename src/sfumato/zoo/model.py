@@ -81,6 +81,7 @@ class Model:
         self,
         n: int,
         *,
+        first: int = 0,
         seed: int = 0,
         cond: Any = None,
         steps: int = defaults.STEPS,
@@ -94,6 +95,7 @@ class Model:
         """n draws, (n, *event), data space.
 
         Args:
+            first: number of the first draw: draws 5 to 7 are `sample(3, first=5)`.
             cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
             steps: network calls, of the grid `defaults.times`.
             sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
@@ -120,7 +122,7 @@ class Model:
         parts = []
         for rows in chunks:
             bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
-            noise = Seeds.keyed(seed, rows)
+            noise = Seeds.keyed(seed, (first + row for row in rows))
             x1 = bound.process.prior(blank(bound, (len(rows), *latent)).to(dtype)).sample(noise)
             for last in tick.over(trajectory(bound, sampler, x1, times, noise)):
                 pass

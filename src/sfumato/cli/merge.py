@@ -1,0 +1,46 @@
+"""`sfumato merge FOLDER...`: the blocks of all shards as one folder of results, once none is missing or double."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.console import Console
+from sfumato.cli.options import Json, Quiet, Verbose
+
+
+def command(
+    folders: Annotated[list[Path], typer.Argument(help="The folder, or folders, that the shards wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if it is not there.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Join what shards wrote: every block there, none twice, every file as its record says; else nothing is written."""
+    run(folders, out, Console(as_json=as_json, quiet=quiet))
+
+
+def run(folders: list[Path], out: Path, console: Console) -> None:
+    """Joins the folders of one job into `out`; files are linked where the disk allows it, else copied."""
+    from sfumato.cli import outputs
+    from sfumato.engines import collect
+
+    console.emit("start", command="merge", folders=[str(folder) for folder in folders])
+    job, files, versions = collect(folders)
+    with outputs.writing(out) as part:
+        for name, path in files.items():
+            try:
+                os.link(path, part / name)
+            except OSError:
+                shutil.copyfile(path, part / name)
+        content = {"command": job.command, "settings": job.settings, "items": job.count, "blocks": len(job)}
+        outputs.write_manifest(part, content | {"torch": versions})
+    console.note(
+        f"{len(job)} blocks, {job.count} items, {len(files)} files: none missing, none double, all as recorded."
+    )
+    console.data(str(out))
+    console.emit("done", out=str(out), files=len(files))
