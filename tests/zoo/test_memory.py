@@ -139,11 +139,18 @@ def test_every_solver_says_whether_it_differentiates(network):
 
     m = Measurement(Mask(torch.tensor([1.0, 1.0, 0.0, 1.0])), torch.ones(1, 4).double(), 0.1)
     short = {"DAPS": {"steps": 2, "moves": 1}, "PnPDM": {"steps": 2, "prior_steps": 2}, "DPnP": {"steps": 2}}
+    checked = []
     for name in solvers.__all__:
         make = getattr(solvers, name)
         if name in ("Guided", "Solver", "ILVR", "SDEdit", "CCDF"):
             continue
         spy = Spy(inner)
-        solver = make(**short.get(name, {"steps": 3}))
-        solver(spy, m, Noise(0))
+        try:
+            solver = make(**short.get(name, {"steps": 3}))
+            solver(spy, m, Noise(0))
+        except (TypeError, ValueError):  # made for another operator, or of other parts than numbers
+            continue
         assert spy.asked == solver.differentiates, name
+        checked.append(name)
+    assert {"DDRM", "DDNM", "DPS", "DiffPIR", "MMPS", "PiGDM", "TDS", "DAPS", "REDDiff", "CoPaint"} <= set(checked)
+    assert len(checked) >= 18

@@ -32,8 +32,8 @@ class ClassifierGuidance(Wrapper):
 
     At scale 1 and with the exact classifier it is the conditional denoiser; above, it has the score of
     p_t(x) p_t(y | x)^scale, which is not the marginal of any one law of x_0. The variance is that of `inner`. At
-    alpha = 0 x_t says nothing of the class: D is left as it is. This is the paper's guide; its network, the ablated
-    U-Net, is not here.
+    alpha = 0 x_t says nothing of the class: D is left as it is. This is the paper's guide; its network is
+    the recipe `ablated`, its classifiers are read by `sfumato convert` and `zoo.load_classifier`.
 
     Args:
         inner: a denoiser; the condition is passed to it too, so give it one that ignores it, or is conditional itself.
