@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="of the judge")
     parser.add_argument("--train", action="store_true", help="trains only")
     parser.add_argument("--picture", type=Path, help="writes ten draws of each class")
+    parser.add_argument("--figure", type=Path, help="writes the figure as JSON")
     args = parser.parse_args()
     began = time.perf_counter()
     model, data = learn(args.run, args.root, RECIPE, args.steps, args.batch), fashion_mnist(args.root)
@@ -111,6 +112,17 @@ def main() -> None:
         plain = learn(args.plain, args.root, dataclasses.replace(RECIPE, contrast=0.0), args.steps, args.batch)
         result["few_shot_accuracy_plain"] = round(few(plain, data)[1], 3)
     print(json.dumps(result, indent=1))
+    if args.figure:
+        line = {
+            "data": f"Fashion-MNIST, 100 labels; {args.steps} steps of {args.batch}",
+            "figure": f"{100 * result['as_asked']:.0f} % of 200 draws seen as asked (10 % by chance; the judge sees "
+            f"{100 * result['judge_on_test_images']:.0f} % of real images so); 100 labels classify "
+            f"{100 * result['few_shot_accuracy']:.0f} % by codes, {100 * result['few_shot_accuracy_pixels']:.0f} % by "
+            f"pixels; reconstruction {result['reconstruction_psnr']} dB",
+            "command": f"python benchmarks/d2c.py --root ROOT --run RUN --steps {args.steps}",
+        }
+        args.figure.parent.mkdir(parents=True, exist_ok=True)
+        args.figure.write_text(json.dumps(line, indent=1) + "\n", "utf-8")
     if args.picture:
         from sfumato.cli.outputs import grid, write_picture
 

@@ -11,7 +11,7 @@ import sfumato as sf
 from sfumato.bench import records
 from sfumato.bench.exact import FLOOR, table
 from sfumato.bench.rows import exact, row
-from sfumato.bench.settings import Setting, draw, settings
+from sfumato.bench.settings import ELSEWHERE, Setting, draw, settings
 from sfumato.bench.worlds import instances
 from sfumato.solvers import DDRM, FPSSMC, MMPS, TDS, RePaint
 
@@ -157,7 +157,7 @@ def test_samples_of_one_measurement_belong_to_it():
 
 
 def test_every_solver_has_a_setting_and_inpainting_methods_inpaint_only():
-    solvers = {key for key, module in sf.recipes.names().items() if ".solvers." in module} - {"adp"}  # it purifies
+    solvers = {key for key, module in sf.recipes.names().items() if ".solvers." in module} - ELSEWHERE
     assert {setting.key for setting in settings()} == solvers and len(solvers) == 22
     paste = Setting("repaint", "x", RePaint())
     assert [name for name, instance in HAVE.items() if paste.suits(instance)] == ["mixture-inpainting"]
