@@ -43,8 +43,8 @@ from sfumato.solvers.particles import Particles, multinomial, pick
 
 PASTING = ("repaint", "mcg", "copaint")  # inpainting: what was seen is replaced by y itself
 
-# Methods for measurements or aims of their own (attacks, files, unknown kernels, faces, latent spaces), which neither the
-# worlds nor the tasks here have: their own tests and benchmarks measure them.
+# Methods for measurements or aims of their own (attacks, files, unknown kernels, faces, latent spaces), which neither
+# the worlds nor the tasks here have: their own tests and benchmarks measure them.
 ELSEWHERE = frozenset(
     {
         "adir", "adp", "blind-dps", "ddrm-jpeg", "difface", "dr2", "gibbs-ddrm", "principled-priors", "psld",
