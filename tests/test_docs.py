@@ -161,6 +161,17 @@ def test_gallery_tables(script: Any) -> None:
     assert not any(line.endswith(",") for line in filled)
 
 
+def test_gallery_categories(script: Any) -> None:
+    names = script("08_categories.py")
+    shares, bounds, entropy = names["shares"], names["bounds"], names["entropy"]
+    assert shares[1] > shares[2] > shares[6] > shares[40] and shares[40] < 2 * names["exact"]
+    assert bounds[1] > bounds[4] > bounds[16] > bounds[64]
+    # What the bound misses falls as one over the steps, to the entropy; 4,000 rows scatter by a few hundredths.
+    assert abs(bounds[64] - entropy) < 0.1 and bounds[1] - entropy > 1.0
+    assert bool((names["back"] == names["data"][:500]).all())
+    assert entropy - 0.2 < names["bits"] < entropy + 0.3
+
+
 def test_gallery_is_tested() -> None:
     text = Path(__file__).read_text("utf-8")
     text += (ROOT / "tests" / "test_theory.py").read_text("utf-8")

@@ -1,8 +1,8 @@
 """ARDM beside its public code: google-research/autoregressive_diffusion (Apache-2.0), ao_arm.py at 1d4d2f1.
 
-`ardm_public.json` holds sequences, orders, numbers of known positions, the weights of a linear network of logits, and what
-a transcription of that code's `elbo` makes of them under jax in float64 (bits per dimension: the bound, its term, the
-plain cross-entropy), its mask at K.
+`ardm_public.json` holds sequences, orders, numbers of known positions, the weights of a linear network of logits,
+and what a transcription of that code's `elbo` makes of them under jax in float64 (bits per dimension: the bound, its
+term, the plain cross-entropy), its mask at K.
 """
 
 import json
