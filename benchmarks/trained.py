@@ -150,11 +150,11 @@ def fitted(net: nn.Module, data: Labelled, loss: Callable[..., Tensor], steps: i
 
 
 def drawn(denoiser: Denoiser, sampler: Any, times: Any, *, start: Any = None, denoise: bool = False) -> Tensor:
-    """500 samples, in batches of 250."""
+    """COUNT samples, in batches of 250 at most."""
     rows = []
     for k in range(0, COUNT, 250):
         noise = Noise(k)
-        blank = torch.zeros(250, 1, 14, 14)
+        blank = torch.zeros(min(250, COUNT - k), 1, 14, 14)
         x1 = start(blank, noise) if start else None
         shape = None if start else blank.shape
         rows.append(sample(denoiser, sampler, shape=shape, x1=x1, times=times, noise=noise, denoise=denoise))
