@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the package is unpacked")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--out", type=Path, default=Path("build/edm2.json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "figures" / "edm2.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     began, test, data = time.perf_counter(), fashion_mnist(args.root, train=False), fashion_mnist(args.root)
@@ -83,10 +83,18 @@ def main() -> None:
     for _ in tqdm(steps, total=args.steps, desc="edm", mininterval=10):
         pass
     report["edm, average"] = held_out(ema.average.denoiser, test, Noise(1))
-    report["minutes"] = (time.perf_counter() - began) / 60
-    print(json.dumps(report, indent=1))
+    best = min(WIDTHS, key=lambda width: report[f"edm2, width {width}"])
+    found = {
+        "data": f"Fashion-MNIST, {args.steps} steps of {args.batch}, loss on 1,000 test images",
+        "figure": f"loss {report[f'edm2, width {best}']:.4f} at the average's width {best:g}, chosen after training "
+        f"({report[f'edm2, width {WIDTHS[0]}']:.4f} at {WIDTHS[0]:g}, {report[f'edm2, width {WIDTHS[-1]}']:.4f} at "
+        f"{WIDTHS[-1]:g}; last weights {report['edm2, last weights']:.4f}); EDM's recipe {report['edm, average']:.4f}",
+        "command": f"python benchmarks/edm2.py --root ROOT --steps {args.steps}",
+        "minutes": round((time.perf_counter() - began) / 60, 1),
+    }
+    print(json.dumps(found, indent=1))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=1), "utf-8")
+    args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--model", default="fashion", help="a shipped name or a folder")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--out", type=Path, default=Path("build/fashion_likelihood.json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "fashion_likelihood.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     began, model, data = time.perf_counter(), sfumato.load(args.model), fashion_mnist(args.root, train=False)
@@ -56,7 +56,7 @@ def main() -> None:
     }
     print(json.dumps(report, indent=1))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=1), "utf-8")
+    args.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 def summary(bits: Tensor) -> dict[str, float]:

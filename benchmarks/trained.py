@@ -3,7 +3,7 @@
     python benchmarks/trained.py ddpm --root ROOT        # trains, samples, writes benchmarks/data/figures/ddpm.json
     python benchmarks/trained.py claims --root ROOT      # what the papers say of one against the other
 
-All share one U-Net (widths 32 and 64), 1,500 steps of 64 images and AdamW, so that they can be compared with each other
+All share one U-Net (widths 32 and 64), 1,500 steps of 64 images (--steps for others) and AdamW, so that they can be compared with each other
 (but not with their papers). Runs are kept under build/trained and continue where they were. Reported are
 - FD: the Frechet distance of a classifier's 64 features, of 500 samples to 9,500 test images. 500 real test images come
   to the FD that is printed as `real`: equal numbers, so equal bias;
@@ -50,7 +50,6 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "trained"
 SIZE: dict[str, Any] = {"channels": 1, "widths": (32, 64), "attention": (), "dropout": 0.0}
 COUNT = 500  # samples
-DATA = "Fashion-MNIST averaged to 14 x 14, 1,500 steps of 64"
 
 
 def pooled(data: Labelled) -> Labelled:
@@ -101,7 +100,7 @@ class Bench:
             found = net(self.images).argmax(1)
         print(f"classifier: {float((found == self.test.labels).double().mean()):.3f} of the test images")
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(net.state_dict(), path)
+        kept(net, path)
         return net.eval().requires_grad_(False)
 
     def fit(self, name: str, key: str, recipe: Any, objective: Callable[[Denoiser], nn.Module], data: Any) -> Denoiser:
@@ -247,8 +246,13 @@ def against_a_discriminator(bench: Bench, recipe: Any) -> Denoiser:
             optimizer.step()
         mean.update(denoiser)
     denoiser.load_state_dict(mean.average.state_dict())
-    save_file(denoiser.state_dict(), path)
+    kept(denoiser, path)
     return denoiser.eval().requires_grad_(False)
+
+
+def kept(net: nn.Module, path: Path) -> None:
+    """Writes the weights; safetensors takes contiguous tensors alone, and those of convolutions are channels-last."""
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path)
 
 
 class Discriminator(nn.Module):
@@ -293,7 +297,7 @@ def run_adm(bench: Bench) -> dict[str, Any]:
         net.load_state_dict(load_file(path))
     else:
         fitted(net, bench.train, loss, 3000, "noisy classifier")
-        save_file(net.state_dict(), path)
+        kept(net, path)
     net.eval().requires_grad_(False)
     asked, said = torch.arange(COUNT) % 10, []
 
@@ -382,11 +386,14 @@ def main() -> None:
     found = RUNS[args.key](Bench(args.root, args.steps))
     minutes = round((time.perf_counter() - began) / 60, 1)
     command = f"python benchmarks/trained.py {args.key} --root ROOT"
+    data = f"Fashion-MNIST averaged to 14 x 14, {args.steps:,} steps of 64"
+    if args.steps != 1500:
+        command += f" --steps {args.steps}"
     if "table" in found:
-        path, text = HERE / "data" / "claims.json", {"data": DATA, "table": found["table"], "command": command}
+        path, text = HERE / "data" / "claims.json", {"data": data, "table": found["table"], "command": command}
     else:
         path = HERE / "data" / "figures" / f"{args.key}.json"
-        text = {"data": DATA, "figure": found["figure"], "command": command, "minutes": minutes}
+        text = {"data": data, "figure": found["figure"], "command": command, "minutes": minutes}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(text, indent=1) + "\n")
     print(json.dumps(text, indent=1))

@@ -16,6 +16,14 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Process, Time, expand
 from sfumato.processes.variances import Reverse
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; P = sf.processes.LinearBeta()
+W = sf.GaussianWorld(torch.ones(4), torch.eye(4) * 0.04)
+times = sf.grids.log_snr(P, 20); A = sf.recipes.load("analytic-dpm").Recipe
+D = A.estimate(W.denoiser(P), [W.sample(500, sf.Noise(0))], sorted(t for t in times if t > 0), sf.Noise(1))
+x = sf.sample(D, sf.samplers.Ancestral(), shape=(999, 4), times=times, noise=sf.Noise(2))
+print(x.mean(), x.std())'"""
+
 
 class AnalyticDPM(Wrapper):
     """`inner` with one variance of x_0 for each time, the same for every element and every x_t, estimated on data.

@@ -12,6 +12,12 @@ from sfumato.denoisers.preconditioned import Preconditioned, predict_x0
 from sfumato.estimate import Estimate
 from sfumato.processes import Gaussian, Time, expand
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; from sfumato.nets import MLP
+P = sf.processes.LinearBeta(); W = sf.GaussianWorld(torch.ones(4), torch.eye(4) * 0.04)
+D = sf.recipes.load("optimal-covariance").Recipe(W.denoiser(P), MLP(4, 32, 2))  # train the net by training.NoiseMoment
+print(D(W.sample(3, sf.Noise(0)), 0.5).var)'"""
+
 
 class OptimalCovariance(Wrapper):
     """`inner` with Var = (sigma^2 / alpha^2) e, e the variance of eps given x_t from a second network, elementwise.

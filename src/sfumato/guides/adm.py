@@ -16,6 +16,14 @@ from sfumato.processes import Gaussian, Time, expand
 from sfumato.processes.variances import Reverse, known
 from sfumato.samplers import Sampler
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; P = sf.processes.LinearBeta()
+D = sf.GaussianWorld(torch.zeros(2), torch.eye(2)).denoiser(P)
+wish = lambda x, t, y: torch.nn.functional.logsigmoid(3 * P.alpha(t) * x[:, 0])  # x[0] > 0
+C = sf.guides.ClassifierGuidance(D, wish, 1.0)
+x = sf.sample(C, sf.samplers.DDIM(), shape=(999, 2), times=sf.grids.default(P, 20), noise=sf.Noise(0))
+print(x.mean(0))'"""
+
 LogProb = Callable[[Tensor, Time, Any], Tensor]
 
 

@@ -11,6 +11,13 @@ from sfumato.denoisers.base import Self
 from sfumato.estimate import Estimate
 from sfumato.processes import Process, Time
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; P = sf.processes.LinearBeta(); one = torch.ones(1)
+good, weak = (sf.GaussianWorld(one, torch.eye(1) * v).denoiser(P) for v in (0.04, 0.09))
+D = sf.guides.Autoguidance(good, weak)
+x = sf.sample(D, sf.samplers.Arc(), shape=(999, 1), times=sf.grids.default(P, 20), noise=sf.Noise(0))
+print(x.mean(), x.std())'"""
+
 
 class Autoguidance(Wrapper):
     """D_weak + scale (D - D_weak): away from what a worse model of the same task and condition says. Two calls.

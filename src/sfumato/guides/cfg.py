@@ -11,6 +11,8 @@ from sfumato.denoisers import Denoiser, Wrapper
 from sfumato.estimate import Estimate
 from sfumato.processes import Time
 
+EXAMPLE = "sfumato sample fashion --cond 9 --scale 2 -n 16 -o out"
+
 
 def nothing(cond: Any) -> None:
     """The null of a denoiser whose absent condition is None."""

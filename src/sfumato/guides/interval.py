@@ -12,6 +12,12 @@ from sfumato.denoisers import Wrapper
 from sfumato.estimate import Estimate
 from sfumato.processes import Gaussian, Time, expand
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; m = sf.load("fashion")
+D = sf.guides.Interval(sf.guides.CFG(m.denoiser, 2.0))
+x = sf.sample(D.given(torch.full((4,), 9)), sf.samplers.Arc(), shape=(4, 1, 28, 28), noise=sf.Noise(0),
+    times=sf.grids.default(D.process, 10)); print(x.shape)'"""
+
 
 class Interval(Wrapper):
     """The guide where low < sigma / alpha <= high, and the denoiser that it guides elsewhere, at that one's calls.

@@ -12,6 +12,8 @@ from sfumato.processes import Table
 from sfumato.recipes.series import SCHEMES, Series
 from sfumato.training import masking
 
+EXAMPLE = "sfumato impute gaps.csv -o filled.csv   # by this network; benchmarks/winds.py csdi has another use"
+
 
 @dataclass(frozen=True)
 class Recipe(Series):

@@ -16,6 +16,8 @@ from sfumato.samplers.sde import last
 from sfumato.training import Ema, Source, fit
 from sfumato.training.chains import LearnedMove, Move, Reference, Reversal, Transitions, walk
 
+EXAMPLE = "python benchmarks/bridges.py dsb"
+
 Refill = Callable[[int], Transitions]  # a new cache, by its number
 Fitter = Callable[[tuple[float, ...], Refill, int], Move]  # (times of the direction, refill, half round) -> move
 

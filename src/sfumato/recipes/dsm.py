@@ -15,6 +15,8 @@ from sfumato.estimate import Estimate
 from sfumato.processes import Geometric, Process, Time
 from sfumato.training import DenoisingScore, ImplicitScore
 
+EXAMPLE = "sfumato train points.npy --recipe dsm -o run   # points.npy: floats, (N, 2)"
+
 
 class TiedAutoencoder(Denoiser):
     """r(x) = W^T sigmoid(W x + b) + c, whose (r - x) / sigma^2 is the score -grad E of an energy.

@@ -12,6 +12,11 @@ from torch import Tensor
 from sfumato.processes import Table, Time
 from sfumato.samplers import DDIM
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; R = sf.recipes.load("fastdpm").Recipe(steps=10)
+D = sf.GaussianWorld(torch.ones(1), torch.eye(1) * 0.04).denoiser(R.process())
+x = sf.sample(D, R.sampler(), shape=(999, 1), times=R.times(), noise=sf.Noise(0)); print(x.mean(), x.std())'"""
+
 
 @dataclass(frozen=True)
 class Recipe:

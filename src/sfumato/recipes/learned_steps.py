@@ -15,6 +15,11 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian
 from sfumato.samplers import Ancestral
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; R = sf.recipes.load("learned-steps").Recipe(steps=8, fine=200)
+W = sf.GaussianWorld(torch.ones(2), torch.eye(2) * 0.04); D = W.denoiser(sf.processes.LinearBeta())
+print(R.times(D, W.sample(200, sf.Noise(0)), sf.Noise(1)))'"""
+
 
 @dataclass(frozen=True)
 class Recipe:

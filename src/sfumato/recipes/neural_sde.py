@@ -15,6 +15,8 @@ from sfumato.nets import MLP
 from sfumato.noise import Noise
 from sfumato.samplers.sde import last, simulate
 
+EXAMPLE = "python benchmarks/bridges.py neural-sde"
+
 
 class LatentSDE(nn.Module):
     """dX = b(X, t) dt + dW from X_0 = 0 to t = 1, y ~ N(g(X_1), r^2), and a control u(x, t, y) that leads to y.

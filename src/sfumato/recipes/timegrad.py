@@ -17,6 +17,8 @@ from sfumato.samplers import Sampler, Times, sample
 from sfumato.training import Steps
 from sfumato.training.objectives import Weight
 
+EXAMPLE = "python benchmarks/winds.py timegrad --root ROOT   # ROOT: Debian's ferret-datasets, unpacked"
+
 Memory = Any  # of a recurrent network: a tensor, or a pair of them
 
 

@@ -12,6 +12,10 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers.base import Sampler
 
+EXAMPLE = (
+    "sfumato sample run --sampler consistency --steps 2 -o out   # run: by sfumato train --recipe consistency-models"
+)
+
 
 @dataclass(frozen=True)
 class Consistency(Sampler):

@@ -14,6 +14,14 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers.base import Sampler
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; P = sf.processes.Table.linear()
+D = sf.GaussianWorld(torch.zeros(64), torch.eye(64) * 0.04).denoiser(P)
+betas = tuple(float(b) for b in torch.logspace(-4, -0.3, 8))
+level = lambda x: ((1 - x.square().mean(1)) / 0.96).clamp(1e-4, 1)
+S = sf.recipes.load("noise-estimation").Recipe(level, betas)  # the level by the variance; else a network
+x = sf.sample(D, S, shape=(99, 64), times=sf.grids.uniform(8), noise=sf.Noise(0)); print(x.std())'"""
+
 Estimator = Callable[[Tensor], Tensor]
 
 

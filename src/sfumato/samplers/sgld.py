@@ -13,6 +13,11 @@ from torch import Tensor
 from sfumato.noise import Noise, Seeds
 from sfumato.samplers.sde import simulate
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; data = torch.randn(100) + 2; S = sf.recipes.load("sgld").Recipe(steps=2000)
+w = torch.stack([d.w for d in S.chain(lambda w: (data - w).sum(-1, keepdim=True) - w, torch.zeros(9, 1), sf.Noise(0))])
+print(w[500:].mean(), w[500:].std())  # the posterior: about 2 and 0.1'"""
+
 Score = Callable[[Tensor], Tensor]
 
 
