@@ -105,6 +105,11 @@ def test_the_sampler_and_its_grid() -> None:
     assert defaults.times(process, 9) == sf.grids.default(process, 9)
 
 
+def test_what_does_not_begin_at_noise_is_not_drawn_from() -> None:
+    with pytest.raises(ValueError, match="a model on Degrading begins at a measurement"):
+        defaults.times(recipes.load("dirac").Recipe().process(), 9)
+
+
 @pytest.mark.parametrize(
     "process",
     [sf.processes.EDM(), sf.processes.LinearBeta(), sf.processes.Rectified(), sf.processes.Cosine()],

@@ -20,6 +20,14 @@ from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Sampler, sample
 from sfumato.training.times import Uniform
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; R = sf.recipes.load("dirac").Recipe(channels=1, widths=(8, 16), dt=0.1)
+D = R.model(); P, loss, opt, noise = R.process(), R.objective(D), torch.optim.Adam(D.parameters(), 1e-3), sf.Noise(0)
+x = torch.zeros(8, 1, 16, 16); x[:, :, 4:12, 4:12] = 1; y = P.marginal(x, 1.0).sample(noise)  # clean and damaged
+for _ in range(20): opt.zero_grad(); loss(x, None, noise).mean().backward(); opt.step()
+with torch.no_grad(): z = R.restore(D, y, noise)
+print((y - x).square().mean(), (z - x).square().mean())'"""
+
 
 @dataclass(frozen=True)
 class Blurring:

@@ -16,6 +16,15 @@ from sfumato.recipes.pictures import Pictures
 from sfumato.samplers import Ancestral
 from sfumato.training import Denoising, Uniform
 
+EXAMPLE = """\
+python -c 'import torch, sfumato as sf; R = sf.recipes.load("i2sb").Recipe(channels=1, widths=(8, 16), steps=10)
+D = R.model(); loss, opt, noise = R.objective(D), torch.optim.Adam(D.parameters(), 3e-3), sf.Noise(0)
+for _ in range(60):  # clean pictures, and beside them the damaged ones
+    x = torch.zeros(8, 1, 16, 16); x[:, :, 4:12, 4:12] = 1; y = torch.nn.functional.avg_pool2d(x, 3, 1, 1)
+    opt.zero_grad(); loss(x, {"image": y}, noise).mean().backward(); opt.step()
+with torch.no_grad(): z = sf.sample(D.given({"image": y}), R.sampler(), x1=y, times=R.times(), noise=noise)
+print((y - x).square().mean(), (z - x).square().mean())'"""
+
 
 class Bridge(Denoiser):
     """D = x_t - sigma(t) F(x_t, t): the network sees the state itself, sigma is the reference's, without the end.

@@ -53,12 +53,20 @@ def sampler(process: Process | None = None) -> Sampler:
 
 
 def times(process: Process, steps: int) -> Times:
-    """The grid of `Model.sample`; on categories and bits even steps, at the levels of the chain if it is one."""
+    """The grid of `Model.sample`; on categories and bits even steps, at the levels of the chain if it is one.
+
+    Raises:
+        ValueError: for a process whose start is not noise: a degradation, a bridge.
+    """
     if isinstance(process, Transitions):
         return grids.levels_of(process.steps, min(steps, process.steps))
     if isinstance(process, Categories | Binomial):
         return grids.uniform(steps)
-    assert isinstance(process, Gaussian)
+    if not isinstance(process, Gaussian):
+        raise ValueError(
+            f"a model on {type(process).__name__} begins at a measurement or a picture, not at noise, and "
+            "draws nothing by itself: give its sampler a start, as `sfumato show` of its recipe says."
+        )
     return grids.default(process, steps)
 
 
