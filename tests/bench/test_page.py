@@ -18,6 +18,23 @@ def test_page_and_choice_are_fresh(script):
         assert path.read_text("utf-8") == text, f"{path} is stale: run tools/solvers_page.py"
 
 
+def test_the_page_of_samplers_is_fresh():
+    script = runpy.run_path(str(ROOT / "tools" / "samplers_page.py"))
+    text = script["page"](script["cells"](), script["peers"]())
+    assert (ROOT / "docs" / "samplers.md").read_text("utf-8") == text, "run tools/samplers_page.py"
+
+
+def test_the_page_of_samplers_names_where_the_default_is_behind():
+    script = runpy.run_path(str(ROOT / "tools" / "samplers_page.py"))
+    ours = {("w", "P", n): {script["OURS"]: 0.5, script["DDIM"]: 0.4 if n == 5 else 0.6} for n in (5, 10)}
+    theirs = {("w", "P", n): {"rms": rms, "by": "another"} for n, rms in ((5, 0.6), (10, 0.2))}
+    said = script["_verdict"](ours, theirs)
+    assert "ahead in 1 of the 2" in said and "- w, P, 10 calls: 0.5 against 0.2 (another)." in said
+    assert "in 1 of 2 cells" in script["_ddim"](ours) and "Not in: w, P, 5 calls (0.5 against 0.4)." in script["_ddim"](
+        ours
+    )
+
+
 def world_row(name, half, most, error=0.01, world="gaussian"):
     plain = {k: {"value": 1.0, "error": 0.1} for k in ("mean", "seen", "hidden", "sliced", "weights")}
     covers = {"half": {"value": half, "error": error}, "most": {"value": most, "error": error}}
