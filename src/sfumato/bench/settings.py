@@ -48,7 +48,7 @@ PASTING = ("repaint", "mcg", "copaint")  # inpainting: what was seen is replaced
 ELSEWHERE = frozenset(
     {
         "adir", "adp", "blind-dps", "ddrm-jpeg", "difface", "dr2", "gibbs-ddrm", "principled-priors", "psld",
-        "score-medical",
+        "resample", "score-medical", "stsl",
     }
 )  # fmt: skip
 

@@ -274,15 +274,15 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
     from sfumato.solvers import Solver
     from sfumato.zoo import defaults
 
-    texts = {**wanted.fields, **({} if wanted.steps is None else {"steps": str(wanted.steps)})}
+    texts, z = {**wanted.fields, **({} if wanted.steps is None else {"steps": str(wanted.steps)})}, m.to_model(model.codec)
     if wanted.solver:
         make = method(wanted.solver, "solvers", Solver)
         solver, reason = make(**options.checked(make, texts)), ""
     else:
-        solver, reason = defaults.solver(m.to_model(model.codec), wanted.samples)
+        solver, reason = defaults.solver(z, wanted.samples)
         solver = replace(solver, **options.checked(type(solver), texts))  # type: ignore[type-var]
     try:
-        solver.check(m.operator)
+        solver.check(z.operator)
     except TypeError as error:
         raise typer.BadParameter(str(error)) from None
     return solver, reason

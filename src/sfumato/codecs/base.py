@@ -29,6 +29,18 @@ class Codec(ABC):
         """Shape of one z for data of this shape."""
         return event
 
+    def sized(self, event: tuple[int, ...]) -> Codec:
+        """The codec that decodes to data of this shape: itself, unless several shapes have codes of one shape."""
+        return self
+
+    def stages(self) -> tuple[Codec, ...]:
+        """The codecs that it is made of, the outermost first: itself alone, unless it has one around it."""
+        return (self,)
+
+    def sparing(self) -> Codec:
+        """The same numbers for less memory, where there is a way: itself, unless it holds a network."""
+        return self
+
 
 @dataclass(frozen=True)
 class Affine(Codec):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.codecs.base import Affine, Codec
 from sfumato.nets import Autoencoder
@@ -23,7 +25,9 @@ class Latent(Codec):
         autoencoder: its weights; no gradient flows into them from here, but through them to x and z.
         mean, std: (latent,), of the codes of the training data.
         outer: data space <-> the autoencoder's own.
-        size: of the data, (H, W), where the strides do not divide it: `decode` crops to it.
+        size: of the data, (H, W), where the strides do not divide it: `decode` crops to it, `encode` pads by reflection.
+        rows: that the networks see at a time, all where None; where a gradient will be taken nothing inside is then
+            kept, and a backward pass computes each part once more.
 
     Source: Rombach et al. 2022 (2112.10752) section 3.1 and appendix G; Sinha et al. 2021 (2106.06819) for the
     standardisation by channel.
@@ -34,18 +38,41 @@ class Latent(Codec):
     std: Tensor
     outer: Codec = field(default_factory=Affine)
     size: tuple[int, ...] | None = None
+    rows: int | None = None
 
     def encode(self, x: Tensor) -> Tensor:
-        z, _ = self.autoencoder.encode(self.outer.encode(x))
+        z = self._parts(lambda rows: self.autoencoder.encode(rows)[0], self.outer.encode(x))
         return (z - self._row(self.mean, z)) / self._row(self.std, z)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.outer.decode(
-            self.autoencoder.decode(z * self._row(self.std, z) + self._row(self.mean, z), self.size)
-        )
+        z = z * self._row(self.std, z) + self._row(self.mean, z)
+        return self.outer.decode(self._parts(lambda rows: self.autoencoder.decode(rows, self.size), z))
 
     def latent(self, event: tuple[int, ...]) -> tuple[int, ...]:
         return self.autoencoder.shape(self.outer.latent(event))
+
+    def sized(self, event: tuple[int, ...]) -> Latent:
+        """The codec that decodes to data of this shape."""
+        return replace(self, size=tuple(self.outer.latent(event)[1:]))
+
+    def stages(self) -> tuple[Codec, ...]:
+        """Data space to the autoencoder's own, and from there to the codes: an affine stage leaves operators linear."""
+        return (self,) if self.outer == Affine() else (*self.outer.stages(), replace(self, outer=Affine()))
+
+    def sparing(self) -> Latent:
+        """The codec whose networks see one row at a time."""
+        return replace(self, rows=1)
+
+    def _parts(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if self.rows is None:
+            return net(x)
+        again = torch.is_grad_enabled() and x.requires_grad
+        return torch.cat(
+            [
+                checkpoint(net, part, use_reentrant=False, preserve_rng_state=False) if again else net(part)
+                for part in x.split(self.rows)
+            ]
+        )
 
     @classmethod
     def fitted(cls, autoencoder: Autoencoder, x: Tensor, outer: Codec | None = None, batch: int = 256) -> Latent:

@@ -6,6 +6,7 @@ from sfumato.operators.block_sensing import BlockSensing
 from sfumato.operators.blur import Blur, DecimatedBlur
 from sfumato.operators.compose import Compose
 from sfumato.operators.convolution import Convolution
+from sfumato.operators.decoded import Decoded
 from sfumato.operators.downsample import Downsample
 from sfumato.operators.fourier import Fourier
 from sfumato.operators.gray import Gray
@@ -32,6 +33,7 @@ __all__ = [
     "Compose",
     "Convolution",
     "DecimatedBlur",
+    "Decoded",
     "Downsample",
     "Fourier",
     "Function",

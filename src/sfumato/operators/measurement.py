@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sfumato.noise import Noise
-from sfumato.operators.base import Function, Linear, Operator
-from sfumato.operators.compose import Compose
+from sfumato.operators.base import Linear, Operator
+from sfumato.operators.decoded import Decoded
 from sfumato.operators.likelihoods import Likelihood
 
 if TYPE_CHECKING:
@@ -119,9 +119,16 @@ class Measurement:
 
         With x = scale z + shift and a linear A, y - A shift = scale A z + n: divided by `scale`, the operator and its
         abilities stay, sigma becomes sigma / |scale|. For any other codec, and any other noise than Gaussian, the
-        operator becomes A o decode, whose type says that it is no longer linear. An operator that is told the range of
-        its data (`JPEG`) is told the other one, and y stays.
+        operator becomes `Decoded`, A o decode, whose type says that it is no longer linear. An operator that is told
+        the range of its data (`JPEG`) is told the other one, and y stays. A codec of several stages (`Latent`) is gone
+        through stage by stage: y and sigma are then in the unit of the autoencoder's own data.
         """
+        first, *rest = codec.stages()
+        if rest:
+            m = self.to_model(first)
+            for stage in rest:
+                m = m.to_model(stage)
+            return m
         moved = getattr(self.operator, "to_model", None)
         if moved is not None and codec.affine is not None:
             return replace(self, operator=moved(codec))
@@ -130,4 +137,4 @@ class Measurement:
             zero = torch.zeros(len(self), *self.event, dtype=self.y.dtype.to_real(), device=self.y.device)
             offset = self.operator(codec.decode(zero))
             return replace(self, y=(self.y - offset) / scale, sigma=self.sigma / abs(scale))
-        return replace(self, operator=Compose(self.operator, Function(codec.decode, tuple(codec.latent(self.event)))))
+        return replace(self, operator=Decoded(self.operator, codec.sized(self.event)))

@@ -27,10 +27,12 @@ from sfumato.solvers.principled_priors import ScorePrior
 from sfumato.solvers.psld import PSLD
 from sfumato.solvers.red_diff import REDDiff
 from sfumato.solvers.repaint import RePaint
+from sfumato.solvers.resample import ReSample
 from sfumato.solvers.score_medical import ScoreMedical
 from sfumato.solvers.sdedit import SDEdit
 from sfumato.solvers.sitcom import SITCOM
 from sfumato.solvers.snips import SNIPS
+from sfumato.solvers.stsl import STSL
 from sfumato.solvers.tds import TDS
 from sfumato.solvers.tmpd import TMPD
 from sfumato.solvers.warm import Warm
@@ -53,6 +55,7 @@ __all__ = [
     "PSLD",
     "SITCOM",
     "SNIPS",
+    "STSL",
     "TDS",
     "TMPD",
     "BlindDPS",
@@ -67,6 +70,7 @@ __all__ = [
     "PnPDM",
     "REDDiff",
     "RePaint",
+    "ReSample",
     "SDEdit",
     "ScoreMedical",
     "ScorePrior",

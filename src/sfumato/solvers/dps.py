@@ -64,14 +64,16 @@ class DPS(Solver):
         return pulled(denoiser, m, xt, t, s, noise, self.zeta), memory
 
 
-def pulled(denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise, zeta: float) -> Tensor:
-    """The step of `DPS`, ancestral(x_t) - zeta grad_{x_t} |y - A D(x_t)|, (B, *event)."""
+def pulled(
+    denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, noise: Noise, zeta: float, eta: float = 1.0
+) -> Tensor:
+    """The step of `DPS`, x_s - zeta grad_{x_t} |y - A D(x_t)|, (B, *event); x_s ancestral, or of another eta."""
     with torch.enable_grad():
         xt = xt.detach().requires_grad_()
         D = denoiser(xt, t).mean
         norms = _weighted(m, m.residual(D)).reshape(len(m), -1).norm(dim=1)
         (g,) = torch.autograd.grad(norms.sum(), xt)
-    xs = denoiser.process.reverse(Estimate(D.detach()), xt.detach(), t, s).sample(noise)
+    xs = denoiser.process.reverse(Estimate(D.detach()), xt.detach(), t, s, eta).sample(noise)  # type: ignore[call-arg]
     return torch.sub(xs, g, alpha=zeta)
 
 

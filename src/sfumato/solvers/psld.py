@@ -8,21 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.codecs import Codec
 from sfumato.denoisers import Denoiser
 from sfumato.estimate import Estimate
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement, Operator
-from sfumato.operators.compose import Compose
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
+from sfumato.solvers.latent import linear_on_data, on_data
 
-EXAMPLE = """\
-python -c 'import torch, sfumato as sf; codec = sf.codecs.Logit()  # in the place of an autoencoder, sf.codecs.Latent
-D = sf.GaussianWorld(torch.zeros(1, 8, 8), torch.eye(64)).denoiser(sf.processes.LinearBeta())
-m = sf.Measurement(sf.operators.Downsample(2), torch.full((1, 1, 4, 4), 0.6), sigma=0.01)
-z = sf.solvers.PSLD(codec, steps=50)(D, m.to_model(codec), sf.Noise(0)); print(m.operator(codec.decode(z)))'"""
+EXAMPLE = "sfumato restore photo.png --model latent --operator enlarge --factor 2 --solver psld --simulate --sigma 0.02"
 
 
 @dataclass(frozen=True)
@@ -37,11 +32,10 @@ class PSLD(Solver):
     whole batch, and puts fresh noise on A x before it compares it with y, which is left out here. A^T is the true
     adjoint: the public one of super-resolution and blur is not.
 
-    The measurement is in model space through the same codec, `m.to_model(codec)`, as `Model.restore` makes it; where
-    that leaves the operator linear (an affine codec) G and E count as nothing.
+    G and E are those of the measurement's operator (`Decoded`), which `Measurement.to_model` puts there for any codec that
+    is not affine; without them, in a model of pixels, G and E are the identity.
 
     Args:
-        codec: E and G.
         steps: network evaluations; the table's own steps, or uniform in t.
         omega: weight of the measurement.
         gamma: weight of the gluing.
@@ -50,7 +44,6 @@ class PSLD(Solver):
     Source: Rout et al. 2023 (2307.00619) algorithm 1; weights of its public code for Stable Diffusion.
     """
 
-    codec: Codec
     steps: int = 1000
     omega: float = 1.0
     gamma: float = 0.1
@@ -58,15 +51,12 @@ class PSLD(Solver):
     differentiates = True
 
     @classmethod
-    def box(cls, codec: Codec) -> PSLD:
+    def box(cls) -> PSLD:
         """The public weights for the inpainting of a box."""
-        return cls(codec, omega=0.1, gamma=0.01)
+        return cls(omega=0.1, gamma=0.01)
 
     def check(self, operator: Operator) -> None:
-        if not isinstance(operator, Linear) and not (
-            isinstance(operator, Compose) and isinstance(operator.outer, Linear)
-        ):
-            raise TypeError(f"PSLD needs a Linear operator on data, got {type(operator).__name__}. Use DPS.")
+        linear_on_data("PSLD", operator)
 
     def times(self, process: Gaussian) -> Times:
         return indexed(process, self.steps, "linspace")
@@ -83,18 +73,16 @@ class PSLD(Solver):
 
     def energy(self, m: Measurement, z0: Tensor) -> Tensor:
         """omega |y - A x| + gamma |z_0 - E(x + A^T (y - A x))| of each row, (B,)."""
-        A, latent = m.operator, not isinstance(m.operator, Linear)
-        if isinstance(A, Compose) and latent:
-            A = A.outer
+        data, codec = on_data(m)
+        A = data.operator
         assert isinstance(A, Linear)
-        x = self.codec.decode(z0) if latent else z0
+        x = codec.decode(z0)
         r = m.y - A(x)
-        glued = x + _adjoint(A, r)
-        gap = z0 - (self.codec.encode(glued) if latent else glued)
+        gap = z0 - codec.encode(x + adjoint(A, r))
         return self.omega * r.flatten(1).norm(dim=1) + self.gamma * gap.flatten(1).norm(dim=1)
 
 
-def _adjoint(A: Linear, r: Tensor) -> Tensor:
+def adjoint(A: Linear, r: Tensor) -> Tensor:
     """A^T r, differentiable in r also where it comes from automatic differentiation."""
     if type(A).adjoint is not Linear.adjoint:
         return A.adjoint(r)

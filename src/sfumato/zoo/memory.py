@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sfumato.codecs import Codec, Latent
 from sfumato.denoisers import Denoiser
 
 PROBE = 64  # (ours) side of the picture that the network is tried on: its activations grow with the area
@@ -63,15 +64,30 @@ def per_number(denoiser: Denoiser, event: Sequence[int], *, gradient: bool) -> f
     """
     kept = len(event) - 2 if len(event) > 1 else len(event) - 1
     shape = (1, *event[:kept], *(min(n, PROBE) for n in event[kept:]))
-    parameter = next(iter(denoiser.parameters()), None)
+    return _peak(lambda x: denoiser(x, 0.5).mean, shape, denoiser, gradient) / math.prod(shape)
+
+
+def decoding(codec: Codec, event: Sequence[int], *, gradient: bool) -> int:
+    """Bytes that the decoder of a latent codec takes for one row of data of this shape; 0 for a codec without one."""
+    if not isinstance(codec, Latent):
+        return 0
+    small = tuple(min(n, PROBE) for n in event[1:])
+    shape = tuple(codec.latent((event[0], *small)))
+    live = _peak(codec.decode, (1, *shape), codec.autoencoder, gradient)
+    return round(live * math.prod(event[1:]) / math.prod(small))
+
+
+def _peak(f: Callable[[Tensor], Tensor], shape: Sequence[int], net: nn.Module, gradient: bool) -> int:
+    """Bytes alive at most inside a call of f on zeros of this shape, and on the way back."""
+    parameter = next(iter(net.parameters()), None)
     device = None if parameter is None else parameter.device
     with torch.set_grad_enabled(gradient):
-        x = torch.zeros(shape, device=device, requires_grad=gradient)
+        x = torch.zeros(tuple(shape), device=device, requires_grad=gradient)
         with Live() as live:
-            mean = denoiser(x, 0.5).mean
+            out = f(x)
             if gradient:
-                torch.autograd.grad(mean.sum(), x)
-    return live.peak / math.prod(shape)
+                torch.autograd.grad(out.sum(), x)
+    return live.peak
 
 
 def estimate(

@@ -111,7 +111,8 @@ class Model:
         shape, process = self._shape(size), self.denoiser.process
         own = defaults.own(self.denoiser) if sampler is None else None
         sampler, times = own or (sampler or defaults.sampler(process), defaults.times(process, steps))
-        condition, latent = self._condition(cond, n), tuple(self.codec.latent(shape))
+        condition, codec = self._condition(cond, n), self.codec.sized(shape)
+        latent = tuple(codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
             if condition is None:
@@ -130,7 +131,7 @@ class Model:
                 # Where sigma(0) > 0 the last small noise goes with one more call.
                 noisy = isinstance(process, Gaussian) and process.sigma(0.0) > 0.0
                 x0 = bound(last.x, last.time).mean if noisy else last.x
-                parts.append(self.codec.decode(x0))
+                parts.append(codec.decode(x0))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
 
     def restore(
@@ -171,7 +172,8 @@ class Model:
                 "restoration needs a model of real numbers: this one makes categories, and can be sampled."
             )
         self._fits(m.event)
-        z, items = m.to_model(self.codec), len(m)
+        codec, items = self._codec(m.event, low_memory), len(m)
+        z = m.to_model(codec)
         reason = ""
         if solver is None:
             solver, reason = defaults.solver(z, samples, steps)
@@ -191,7 +193,7 @@ class Model:
             for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, index))):
                 pass
             with torch.no_grad():
-                parts.append(self.codec.decode(last.x))
+                parts.append(codec.decode(last.x))
             if (kernel := solver.found(last.memory)) is not None:
                 kernels.append(kernel)
         x0 = torch.cat(parts)
@@ -210,9 +212,10 @@ class Model:
             window = (event[0], *(min(n, WINDOW) for n in event[1:]))
             windows = math.prod(Windowed.count(n, WINDOW, OVERLAP) for n in event[1:])
         at_once = 1 if low_memory else rows * windows if solver.differentiates else rows
-        return memory.estimate(
+        need = memory.estimate(
             self.denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
         )
+        return need + (1 if low_memory else rows) * memory.decoding(self.codec, m.event, gradient=solver.differentiates)
 
     def _shape(self, size: int | tuple[int, ...] | None) -> tuple[int, ...]:
         """Shape of one x_0 whose open axes are `size`."""
@@ -260,6 +263,11 @@ class Model:
             return nothing
         recipe, _ = files.build(self.config)
         return getattr(recipe, "null", nothing)
+
+    def _codec(self, event: tuple[int, ...], low_memory: bool = False) -> Codec:
+        """The codec for data of this shape."""
+        codec = self.codec.sized(event)
+        return codec.sparing() if low_memory else codec
 
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
         """The denoiser, in windows where an image is large."""
