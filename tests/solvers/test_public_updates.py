@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from linear_codec import Coded
 
 import sfumato as sf
 from sfumato import operators as ops
 from sfumato.denoisers import Denoiser
 from sfumato.operators import Downsample, Mask, Matrix, Measurement
 from sfumato.processes import EDM, Geometric, Table
-from sfumato.solvers import DAPS, DDNM, DDRM, DPS, SNIPS, CoPaint, DiffPIR
+from sfumato.solvers import DAPS, DDNM, DDRM, DPS, PSLD, SNIPS, CoPaint, DiffPIR, ReSample
 from sfumato.solvers.conditional import sample_gaussian
 
 SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
@@ -160,3 +161,24 @@ def test_pnp_dm(basis):
     rows = Measurement(Downsample(2), torch.zeros(20, 1, 2, 2).double(), 0.3)
     L = sample_gaussian(rows, torch.zeros(20, 1, 4, 4).double(), 0.7, basis(0)).flatten(1)
     torch.testing.assert_close(L.T @ L, data["cov"], **SIX)
+
+
+def test_psld():
+    """One step from three states of a run: both norms and their weights, the encoder, DDIM."""
+    data, D = theirs("psld"), Affine(torch.sin)
+    m = Measurement(Matrix(data["A"]), data["y"], 0.0).to_model(Coded(data["W"]))
+    for x, (t, s), want in zip(data["x"], data["times"].tolist(), data["out"], strict=True):
+        got, _ = PSLD().step(D, m, x[None], t, s, None, sf.Noise(0))
+        torch.testing.assert_close(got[0], want, atol=1e-10, rtol=1e-10)
+
+
+def test_resample(given):
+    """Every state of a run of 500 steps: the pull, when a fit is made and of what, AdamW, the law it is noised by; the
+    public loop has a level of its own at the end, below which its last fit is made."""
+    data, D = theirs("resample"), Affine(torch.sin)
+    m = Measurement(Matrix(data["A"]), data["y"], 0.0).to_model(Coded(data["W"]))
+    solver = ReSample(pixel_moves=20, latent_moves=30)
+    times = (*solver.times(D.process)[:-1], 0.001)
+    ours = [step.x for step in solver.trajectory(D, m, given(data["z"]), x1=data["x1"], times=times)]
+    ours[-1] = solver.in_latents(m, ours[-1])
+    torch.testing.assert_close(torch.cat(ours), data["states"], atol=1e-9, rtol=1e-9)
