@@ -102,7 +102,7 @@ def test_another_codec_makes_the_operator_a_function():
     x = normal(2, 1, 4, 6)
     m = Measurement.simulate(ops.Downsample(2), x, sigma=0.1, noise=Noise(0))
     inner = m.to_model(Cubic())
-    assert isinstance(inner.operator, ops.Compose) and not isinstance(inner.operator, ops.Linear)
+    assert isinstance(inner.operator, ops.Decoded) and not isinstance(inner.operator, ops.Linear)
     assert inner.event == (1, 6, 4) and inner.sigma == 0.1 and torch.equal(inner.y, m.y)
     torch.testing.assert_close(inner.residual(Cubic().encode(x)), m.residual(x), rtol=0, atol=1e-12)
 
