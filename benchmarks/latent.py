@@ -2,11 +2,11 @@
 
     python benchmarks/latent.py --root ROOT --out benchmarks/data/latent.json
 
-The shipped `latent` model with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM, DiffPIR, DPS and the
-library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost pixels, enlargement by 2
-and 4, a blur. One sample of each. The weight that each gradient method has is the best of three on --tuning training
-pictures, task by task; nothing is tuned on the test pictures. Beside them what the autoencoder keeps of the pictures: no
-method in its space can be better than what it can draw. A rerun does what is missing in --out.
+The shipped `latent` model with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM, DiffPIR, DPS and
+the library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost pixels, enlargement
+by 2 and 4, a blur. One sample of each. The weight that each gradient method has is the best of three on --tuning
+training pictures, task by task; nothing is tuned on the test pictures. Beside them what the autoencoder keeps of the
+pictures: about what a method in its space can reach. A rerun does what is missing in --out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from sfumato.data.labelled import fashion_mnist
 from sfumato.operators import Measurement, Operator
 from sfumato.operators.levels import chi_square
 from sfumato.solvers import DDRM, DPS, PSLD, STSL, DiffPIR, ReSample, Solver
-from sfumato.zoo import defaults
 
 CALLS, SIGMA = 100, 0.02
 # 75 steps and 5 fits with 5 further calls each; few and large moves, where the paper has many and small ones
@@ -92,15 +91,20 @@ def row(name: str, operator: Operator, models: dict[str, sf.Model], tuning: Tens
     best: dict[float, float] = {}
     for w in weights:
         try:
-            found, _, _ = restored(models[key], measured(operator, tuning), make(w))
-            best[w] = scores(found, tuning)["psnr"]
+            tried, _, _ = restored(models[key], measured(operator, tuning), make(w))
+            best[w] = scores(tried, tuning)["psnr"]
         except FloatingPointError:
             best[w] = float("-inf")
     weight = max(best, key=best.__getitem__) if best else None
     m = measured(operator, truth)
     solver = None if name == "the default" else make(weight or 0.0)
     x, seconds, calls = restored(models[key], m, solver)
-    found = {"space": key, "weight": weight, **scores(x, truth), "misfit": round(float(chi_square(m, x).mean()), 2)}
+    found: dict[str, Any] = {
+        "space": key,
+        "weight": weight,
+        **scores(x, truth),
+        "misfit": round(float(chi_square(m, x).mean()), 2),
+    }
     return found | {"calls": calls, "seconds": round(seconds, 2)}, x
 
 

@@ -53,7 +53,7 @@ def test_readme(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.allclose(page["log_p"], exact, atol=0.05)
 
 
-@pytest.mark.parametrize("page", ["docs/index.md", "docs/formalism.md", "docs/series.md"])
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/formalism.md", "docs/latent.md", "docs/series.md"])
 def test_pages(page: str) -> None:
     names = run_blocks(page)
     if page == "docs/index.md":

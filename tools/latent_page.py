@@ -20,8 +20,8 @@ def tables(result: dict[str, Any]) -> str:
     lines = [f"| PSNR, dB | space | {' | '.join(tasks)} |", f"| --- | --- | {' | '.join('---:' for _ in tasks)} |"]
     for name in methods:
         rows = [tasks[task][name] for task in tasks]
-        cells = " | ".join(f"{row['psnr']:.2f} ± {row['error']:.2f}" for row in rows)
-        lines.append(f"| {name} | {space(rows[0])} | {cells} |")
+        psnr = " | ".join(f"{row['psnr']:.2f} ± {row['error']:.2f}" for row in rows)
+        lines.append(f"| {name} | {space(rows[0])} | {psnr} |")
     lines += ["", "| method | SSIM | misfit | weights | calls | seconds a picture |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in methods:

@@ -118,4 +118,6 @@ def test_a_sparing_codec_says_the_same():
         grads.append(torch.autograd.grad(which.decode(at).square().sum(), at)[0])
     torch.testing.assert_close(*grads)
     assert seen == [1] * 6 + [3]
-    assert Affine(2.0).sparing() == Affine(2.0) == Affine(2.0).sized((1, 2, 3)) and Affine(2.0).stages() == (Affine(2.0),)
+    assert Affine(2.0).sparing() == Affine(2.0) == Affine(2.0).sized((1, 2, 3)) and Affine(2.0).stages() == (
+        Affine(2.0),
+    )

@@ -183,17 +183,14 @@ def test_pixels_are_pixels():
     solver = ReSample(pixel_moves=3, latent_moves=3, pixel_lr=0.01, latent_lr=0.005, decay=0.0)
     z = torch.zeros(1, 3).double()
     # The first moves of Adam are of the size of its rate, in the space that it works in.
-    torch.testing.assert_close(
-        solver.in_pixels(m, z), torch.tensor([[0.003, 0.03, 0.0]]).double(), atol=1e-4, rtol=0
-    )
-    torch.testing.assert_close(
-        solver.in_latents(m, z), torch.tensor([[0.015, 0.015, 0.0]]).double(), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(solver.in_pixels(m, z), torch.tensor([[0.003, 0.03, 0.0]]).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(solver.in_latents(m, z), torch.tensor([[0.015, 0.015, 0.0]]).double(), atol=1e-4, rtol=0)
 
 
 def unseen(process, solver, c, n):
     """Variance, at each step, of a number of prior N(0, c) that the measurement does not touch: DDIM, and now and then
     D after `travel` calls, noised by the product law."""
+
     def gain(t):
         return process.alpha(t) * c / (process.alpha(t) ** 2 * c + process.sigma(t) ** 2)
 

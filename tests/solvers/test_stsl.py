@@ -71,7 +71,9 @@ def test_the_probe_is_the_trace_where_it_falls(two):
         bend = curvature(D, z, D(z, t).mean, t, sf.Noise(3))
         (g,) = torch.autograd.grad(bend.sum(), z)
         error = 4 / math.sqrt(n)
-        assert float(bend.detach().mean()) == pytest.approx(averaged(two, at, t), abs=error * float(bend.detach().std()))
+        assert float(bend.detach().mean()) == pytest.approx(
+            averaged(two, at, t), abs=error * float(bend.detach().std())
+        )
         slope = (averaged(two, at + 1e-3, t) - averaged(two, at - 1e-3, t)) / 2e-3
         assert float(g.mean()) == pytest.approx(slope, abs=error * float(g.std()) + 1e-4)
 
@@ -118,8 +120,8 @@ def test_a_decoder_that_turns_nothing(world, measured):
 
 
 def test_what_it_leaves_of_the_posterior(pair):
-    """A number that tells nothing of the seen one is left to DDIM, whose law is the prior's, so the posterior's, but for
-    its steps. One that is correlated is drawn along too far, as the pull at each level is not the posterior's, and
+    """A number that tells nothing of the seen one is left to DDIM, whose law is the prior's, so the posterior's, but
+    for its steps. One that is correlated is drawn along too far, as the pull at each level is not the posterior's, and
     with too little spread: the truth is 1.04 and 0.36."""
     world, m = pair
     solver, process, n = STSL(40, moves=5, omega=0.05, curvature=0.0), Table.linear(), 3000
@@ -132,7 +134,8 @@ def test_what_it_leaves_of_the_posterior(pair):
     assert float(x[:, 1].var()) == pytest.approx(var, rel=4 * math.sqrt(2 / n))
     assert float(x[:, 1].mean()) == pytest.approx(0.0, abs=4 * math.sqrt(var / n))
     assert var == pytest.approx(float(apart.posterior(m).cov[1, 1]), rel=0.15)
-    x, truth = solver(world.denoiser(process), m.repeat(n), sf.Noise(7)), world.posterior(m)
+    solver, n, truth = STSL(100, moves=5, omega=0.05, curvature=0.0), 1000, world.posterior(m)
+    x = solver(world.denoiser(process), m.repeat(n), sf.Noise(7))
     assert float((x[:, 0] - 1.3).abs().max()) < 0.06
     error = 4 * math.sqrt(0.36 / n)
     assert float(truth.mean[1]) + error < float(x[:, 1].mean()) < 1.5

@@ -274,7 +274,10 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
     from sfumato.solvers import Solver
     from sfumato.zoo import defaults
 
-    texts, z = {**wanted.fields, **({} if wanted.steps is None else {"steps": str(wanted.steps)})}, m.to_model(model.codec)
+    texts, z = (
+        {**wanted.fields, **({} if wanted.steps is None else {"steps": str(wanted.steps)})},
+        m.to_model(model.codec),
+    )
     if wanted.solver:
         make = method(wanted.solver, "solvers", Solver)
         solver, reason = make(**options.checked(make, texts)), ""

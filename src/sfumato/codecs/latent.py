@@ -25,7 +25,7 @@ class Latent(Codec):
         autoencoder: its weights; no gradient flows into them from here, but through them to x and z.
         mean, std: (latent,), of the codes of the training data.
         outer: data space <-> the autoencoder's own.
-        size: of the data, (H, W), where the strides do not divide it: `decode` crops to it, `encode` pads by reflection.
+        size: of the data, (H, W), where the strides do not divide it: `encode` pads by reflection, `decode` crops.
         rows: that the networks see at a time, all where None; where a gradient will be taken nothing inside is then
             kept, and a backward pass computes each part once more.
 

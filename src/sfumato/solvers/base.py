@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.operators import Linear, Measurement, Operator, Spectral
+from sfumato.operators import Decoded, Linear, Measurement, Operator, Spectral
 from sfumato.processes import Gaussian, Table, Time
 from sfumato.samplers import DDIM, Sampler, Step, Times, blank, trajectory
 
@@ -131,6 +131,8 @@ class Solver(ABC):
             return
         have = next(kind.__name__ for kind in (Spectral, Linear, Operator) if isinstance(operator, kind))
         instead = {"Operator": "DPS", "Linear": "DDNM, DiffPIR or MMPS"}[have]
+        if isinstance(operator, Decoded):
+            instead = "PSLD, ReSample, STSL or DPS, which work on codes"
         raise TypeError(
             f"{type(self).__name__} needs a {self.needs.__name__} operator, got {type(operator).__name__} ({have}). "
             f"Use {instead}, or give the operator what it lacks."

@@ -32,8 +32,8 @@ class PSLD(Solver):
     whole batch, and puts fresh noise on A x before it compares it with y, which is left out here. A^T is the true
     adjoint: the public one of super-resolution and blur is not.
 
-    G and E are those of the measurement's operator (`Decoded`), which `Measurement.to_model` puts there for any codec that
-    is not affine; without them, in a model of pixels, G and E are the identity.
+    G and E are those of the measurement's operator (`Decoded`), which `Measurement.to_model` puts there for any codec
+    that is not affine; without them, in a model of pixels, G and E are the identity.
 
     Args:
         steps: network evaluations; the table's own steps, or uniform in t.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ class ReSample(Solver):
 
     def sharpened(self, denoiser: Denoiser, z: Tensor, levels: list[float]) -> Tensor:
         """D after `travel` calls, each but the last followed by a step of DDIM down the levels."""
-        for t, s in zip(levels[: self.travel], levels[1:], strict=False):
+        for t, s in pairwise(levels[: self.travel + 1]):
             z0 = denoiser(z, t).mean
             z = denoiser.process.reverse(Estimate(z0), z, t, s, 0.0).mean  # type: ignore[call-arg]
         return z0

@@ -31,8 +31,8 @@ class STSL(Solver):
     trace averaged over z + eps (Stein). The run starts from z_1 ~ q(z_1 | E(A^T y)).
 
     No public code. The paper squares the first norm and says of its weight that it follows DPS and PSLD: here it is
-    their norm, with PSLD's weight (unsure). It counts `moves` calls a step; here they are 2 moves + 1, each counted: the
-    probe is a call as well, and DDIM asks the denoiser where the moves have ended.
+    their norm, with PSLD's weight (unsure). It counts `moves` calls a step; here they are 2 moves + 1, each counted:
+    the probe is a call as well, and DDIM asks the denoiser where the moves have ended.
 
     Args:
         steps: levels; the table's own steps, or uniform in t.

@@ -1,7 +1,7 @@
 """Trains the shipped `latent` model: `python -m sfumato.zoo.train_latent --root ROOT --run RUN`.
 
-Two stages, as latent diffusion has them: RUN/coder holds the autoencoder, RUN/prior the diffusion on its codes, which is
-the model: `sf.load("RUN/prior").save(FOLDER, half=True)`. Each continues from its last checkpoint, bit for bit. ROOT
+Two stages, as latent diffusion has them: RUN/coder holds the autoencoder, RUN/prior the diffusion on its codes, which
+is the model: `sf.load("RUN/prior").save(FOLDER, half=True)`. Each continues from its last checkpoint, bit for bit. ROOT
 holds Debian's package dataset-fashion-mnist, unpacked.
 """
 
@@ -23,9 +23,7 @@ from sfumato.training import Denoising, Steps, eps_weight, warmup_decay
 from sfumato.training.runs import run
 from sfumato.zoo import files
 
-RECIPE = Recipe(
-    channels=1, latent=4, coder=(32, 64), patch=2, widths=(64, 96), blocks=1, attention=(1,), contrast=0.0
-)
+RECIPE = Recipe(channels=1, latent=4, coder=(32, 64), patch=2, widths=(64, 96), blocks=1, attention=(1,), contrast=0.0)
 KL = 2e-4  # (ours) weight of KL(q(z | x) || N(0, 1)), a number of the code, beside the mean square error of a pixel
 
 
