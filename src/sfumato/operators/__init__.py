@@ -17,6 +17,7 @@ from sfumato.operators.likelihoods import Likelihood, Poisson, Speckle
 from sfumato.operators.mask import Mask
 from sfumato.operators.matrix import Matrix
 from sfumato.operators.measurement import Measurement
+from sfumato.operators.nonlinear_blur import CameraBlur, NetworkBlur
 from sfumato.operators.phase import PhaseRetrieval
 from sfumato.operators.radon import Radon
 from sfumato.operators.ranges import Clip, Quantize, Veil
@@ -29,6 +30,7 @@ __all__ = [
     "SENSE",
     "BlockSensing",
     "Blur",
+    "CameraBlur",
     "Clip",
     "Compose",
     "Convolution",
@@ -46,6 +48,7 @@ __all__ = [
     "Mask",
     "Matrix",
     "Measurement",
+    "NetworkBlur",
     "Operator",
     "PhaseRetrieval",
     "Poisson",
