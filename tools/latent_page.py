@@ -67,7 +67,10 @@ the variance of its noise, 1 for the truth.
 
 SSIM, misfit and weights in the order of the tasks above.
 
-{verdict(result)}"""
+{verdict(result)}
+
+![Rows: the tasks. Columns: the picture, what was seen of it, the autoencoder's copy, then the methods in the order of
+the table.](pictures/latent.png)"""
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ def test_what_it_leaves_of_the_posterior(pair):
     for its steps. One that is correlated is drawn along too far, as the pull at each level is not the posterior's, and
     with too little spread: the truth is 1.04 and 0.36."""
     world, m = pair
-    solver, process, n = STSL(40, moves=5, omega=0.05, curvature=0.0), Table.linear(), 3000
+    solver, process, n = STSL(40, moves=1, omega=0.05, curvature=0.0), Table.linear(), 3000
     apart = sf.GaussianWorld(torch.zeros(2).double(), 0.5 * torch.eye(2).double())
     x, var = solver(apart.denoiser(process), m.repeat(n), sf.Noise(7)), process.sigma(1.0) ** 2
     for t, s in pairwise(solver.times(process)):
@@ -134,9 +134,9 @@ def test_what_it_leaves_of_the_posterior(pair):
     assert float(x[:, 1].var()) == pytest.approx(var, rel=4 * math.sqrt(2 / n))
     assert float(x[:, 1].mean()) == pytest.approx(0.0, abs=4 * math.sqrt(var / n))
     assert var == pytest.approx(float(apart.posterior(m).cov[1, 1]), rel=0.15)
-    solver, n, truth = STSL(100, moves=5, omega=0.05, curvature=0.0), 1000, world.posterior(m)
+    solver, n, truth = STSL(80, moves=3, omega=0.1, curvature=0.0), 1000, world.posterior(m)
     x = solver(world.denoiser(process), m.repeat(n), sf.Noise(7))
-    assert float((x[:, 0] - 1.3).abs().max()) < 0.06
+    assert float((x[:, 0] - 1.3).abs().max()) < solver.omega  # a norm's gradient does not shrink: one move to and fro
     error = 4 * math.sqrt(0.36 / n)
     assert float(truth.mean[1]) + error < float(x[:, 1].mean()) < 1.5
     assert 0.15 < float(x[:, 1].var()) < 0.9 * float(truth.cov[1, 1])
