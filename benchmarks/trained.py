@@ -4,7 +4,8 @@
     python benchmarks/trained.py claims --root ROOT      # what the papers say of one against the other
 
 All share one U-Net (widths 32 and 64), 1,500 steps of 64 images (--steps for others) and AdamW, so that they can be
-compared with each other (but not with their papers). Runs are kept under build/trained and continue where they were. Reported are
+compared with each other (but not with their papers). Runs are kept under build/trained and continue where they were.
+Reported are
 - FD: the Frechet distance of a classifier's 64 features, of 500 samples to 9,500 test images. 500 real test images come
   to the FD that is printed as `real`: equal numbers, so equal bias;
 - bits per dimension of 8-bit levels on test images, where the method has a likelihood or a bound of it.
