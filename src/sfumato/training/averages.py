@@ -45,8 +45,10 @@ class Averages:
 
     @updates.setter
     def updates(self, count: int) -> None:
-        for each in (*self.plain, *([self.power] if self.power else [])):
+        for each in self.plain:
             each.updates = count
+        if self.power:
+            self.power.updates = count
 
     def update(self, module: nn.Module) -> None:
         """Moves every average towards the module's weights."""

@@ -17,7 +17,7 @@ from sfumato.training import sharding
 
 
 class Followers(Protocol):
-    """Averages as a checkpoint sees them: modules by name, and how often they were updated. `Ema` and `Averages` are."""
+    """Averages as a checkpoint sees them, `Ema` and `Averages`: modules by name, and how often they were updated."""
 
     updates: int
 

@@ -110,7 +110,7 @@ def fit(
         if advance is not None:
             advance(step)
         optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        total = torch.zeros(())
         for rows in parts:
             noise = Seeds.keyed(seed, ((step, row) for row in rows))
             x0, cond = data.batch([items[row] for row in rows], noise)
@@ -119,8 +119,8 @@ def fit(
                 with _keyed(seed, step, rows.start, x0.device), precision.running():
                     loss = losses(x0, cond, noise).mean() * share
                 precision.backward(loss)
-            total = total + loss.detach()
-        value = float(ranks.mean(torch.as_tensor(total)))
+            total = total.to(loss) + loss.detach()
+        value = float(ranks.mean(total))
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss at step {step} is {value}: lower the learning rate, or check the data.")
         norm = precision.move(optimizer, parameters, clip, step)

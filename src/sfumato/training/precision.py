@@ -97,4 +97,3 @@ def native_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     lines = (line.partition(":") for line in text.splitlines())
     words = {word for name, _, rest in lines if name.strip().lower() in ("flags", "features") for word in rest.split()}
     return bool(words & NATIVE)
-

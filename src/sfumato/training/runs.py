@@ -103,7 +103,7 @@ def run(
         if not (ranks.first or ranks.sharded):
             return step
         hours = before + (time.perf_counter() - began) / 3600
-        row = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
+        row: dict[str, Any] = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
         if held_out is not None:
             row["held_out"] = held_out.loss(averages.average)
             if not ranks.sharded and (levels := held_out.by_level(averages.average)):

@@ -16,6 +16,8 @@ def shard(module: nn.Module) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    for parameter in module.parameters():
+        parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels_last
     for value in (*module.parameters(), *module.buffers()):
         torch.distributed.broadcast(value.detach(), 0)
     where = next(module.parameters()).device.type
