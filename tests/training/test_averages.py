@@ -70,7 +70,7 @@ def test_a_snapshot_on_a_full_disk_leaves_no_litter(tmp_path, monkeypatch):
         raise averages.SafetensorError("No space left on device")
 
     monkeypatch.setattr(averages, "save_file", full)
-    with pytest.raises(OSError, match="the snapshot of step 3 cannot be written .*is the disk full"):
+    with pytest.raises(OSError, match=r"the snapshot of step 3 cannot be written .*is the disk full"):
         averages.write(tmp_path, 3, (1.0,), [{"a": torch.ones(2)}])
     assert not list((tmp_path / "averages").iterdir())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ class TarShards(ImageFolder):
             "label" in NAME.json; `names` are sorted as numbers where all are.
 
     Raises:
-        ValueError: if a shard is damaged or compressed, or no picture is in any.
+        ValueError: if a shard is cut short or compressed, or no picture is in any.
     """
 
     def __init__(self, path: str | Path, *args: Any, **options: Any) -> None:
@@ -86,20 +85,16 @@ def shards(path: Path) -> list[Path]:
 
 
 def _members(shard: Path) -> list[tuple[str, str, Member]]:
-    """(name, suffix in lower case, place) of each file of a shard; one that is cut short is left out and warned of."""
-    found, end = [], shard.stat().st_size
+    """(name, suffix in lower case, place) of each file of a shard."""
+    found = []
     try:
         with tarfile.open(shard, "r:") as file:
             for entry in file:
                 folder, _, base = entry.name.rpartition("/")
                 stem, dot, suffix = base.partition(".")
-                if not entry.isfile() or not dot:
-                    continue
-                if entry.offset_data + entry.size > end:
-                    warnings.warn(f"{shard} is cut short: {entry.name} is left out.", stacklevel=5)
-                    continue
-                place = Member(shard, entry.offset_data, entry.size)
-                found.append((f"{folder}/{stem}".lstrip("./"), suffix.lower(), place))
+                if entry.isfile() and dot:
+                    place = Member(shard, entry.offset_data, entry.size)
+                    found.append((f"{folder}/{stem}".lstrip("./"), suffix.lower(), place))
     except tarfile.ReadError as error:
-        raise ValueError(f"{shard} is damaged, or no plain tar file ({error}): unpack what is compressed.") from None
+        raise ValueError(f"{shard} is cut short, compressed or no tar file ({error}): shards are plain.") from None
     return found
