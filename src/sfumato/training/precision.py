@@ -56,7 +56,10 @@ class Precision:
         """
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
-        norm = float(whole(nn.utils.clip_grad_norm_(parameters, clip)))
+        total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = float(whole(total))
+        if not norm <= clip:  # to multiply by one would cost as much
+            nn.utils.clip_grads_with_norm_(parameters, clip, total)
         if not math.isfinite(norm) and (self.scaler is None or self.scaler.get_scale() < 1.0):
             raise FloatingPointError(f"the gradient at step {step} has the norm {norm}: lower the learning rate.")
         if self.scaler is None:
