@@ -1,14 +1,15 @@
-"""What a training step costs: ours beside its network, and beside the steps of diffusers and denoising-diffusion-pytorch.
+"""What a training step costs: ours beside its network, and beside those of diffusers and denoising-diffusion-pytorch.
 
     pip install diffusers
     pip install --no-deps --target PEERS denoising-diffusion-pytorch einops ema-pytorch
     python benchmarks/training.py --root ROOT --peers PEERS -o benchmarks/data/training.json
 
 All on one thread; Fashion-MNIST padded to 32 x 32, batches of 16, networks of about 3.95 million weights that predict
-the noise of the linear table of 1000 steps. Each step is what the project's own example runs: forward, backward, clipping,
-AdamW or Adam, an average of the weights. Times are the processor's, since the wall's scatter by more than what is
-asked; rounds alternate. `--examples N` then trains every network on the same N examples with the same noise, in our
-loop, and compares its loss on the test images; 0 leaves that out. A peer that is not installed is left out.
+the noise of the linear table of 1000 steps. Each step is what the project's own example runs: forward, backward,
+clipping, AdamW or Adam, an average of the weights. Times are the processor's, since the wall's scatter by more than
+what is asked; rounds alternate. `--rounds 0 --examples N` adds to the file: the network of diffusers and ours trained
+on the same N examples with the same noise, in our loop, and their losses on test images. A peer that is not installed
+is left out.
 """
 
 from __future__ import annotations
@@ -151,13 +152,6 @@ class Sample(nn.Module):
         return self.net(u, c_noise).sample
 
 
-class Bare(Sample):
-    """One of denoising-diffusion-pytorch."""
-
-    def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
-        return self.net(u, c_noise)
-
-
 # What is measured
 
 
@@ -287,20 +281,20 @@ def imported(folder: Path | None) -> Iterator[None]:
             del sys.modules[name]
 
 
-def peers(folder: Path | None) -> dict[str, tuple[Callable[[], nn.Module], Callable[..., Any], type | None]]:
-    """What makes each network, its step, and its network as one of ours; those that are installed."""
-    found: dict[str, Any] = {"sfumato": (ours, our_step, None)}
-    for name, make, step, kind in (
-        ("diffusers", diffusers_net, diffusers_step, Sample),
-        ("denoising-diffusion-pytorch", lucidrains_net, lucidrains_step, Bare),
+def peers(folder: Path | None) -> dict[str, tuple[Callable[[], nn.Module], Callable[..., Any], bool]]:
+    """What makes each network, and its step, of those that are installed."""
+    found: dict[str, Any] = {"sfumato": (ours, our_step, False)}
+    for name, make, step, apart in (
+        ("diffusers", diffusers_net, diffusers_step, False),
+        ("denoising-diffusion-pytorch", lucidrains_net, lucidrains_step, True),
     ):
         try:
-            with imported(folder if kind is Bare else None):
+            with imported(folder if apart else None):
                 make()
         except ImportError as error:
             print(f"{name} is left out: {error}")
             continue
-        found[name] = (make, step, kind)
+        found[name] = (make, step, apart)
     return found
 
 
@@ -310,32 +304,37 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--examples", type=int, default=6400)
+    parser.add_argument("--examples", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    data, known = Padded(args.root), peers(args.peers)
+    known = peers(args.peers)
     nets = {name: make() for name, (make, _, _) in known.items()}
-    weights = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
-    print(weights, flush=True)
+    found = measured(nets, known, args) if args.rounds else json.loads(args.out.read_text("utf-8"))
+    if args.examples:
+        two = {"sfumato": nets["sfumato"], "diffusers": Sample(nets["diffusers"])}
+        found["loss"] = {"examples": args.examples, **learned(two, args.root, args.examples)}
+    args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def measured(nets: dict[str, nn.Module], known: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Times of steps and of their parts."""
+    data = Padded(args.root)
     found: dict[str, Any] = {
-        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, one thread, torch {torch.__version__.partition('+')[0]}",
         "native bf16": native_bf16(),
         "precision": best("cpu"),
         "batch": BATCH,
-        "weights": weights,
+        "weights": {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()},
         "ours": {str(batch): outside(data, args.rounds, batch) for batch in (BATCH, 64)},  # 64: what the command takes
     }
-    print(found["ours"], flush=True)
+    print(found, flush=True)
     times = rounds({name: step(copy.deepcopy(nets[name]), data) for name, (_, step, _) in known.items()}, args.rounds)
     found["step"] = {k: round(v, 1) for k, v in times.items()}
     print(found["step"], flush=True)
     found["options"] = options(args.rounds)
-    if args.examples:
-        wrapped = {name: kind(nets[name]) if kind else nets[name] for name, (_, _, kind) in known.items()}
-        found["loss"] = {"examples": args.examples, **learned(wrapped, args.root, args.examples)}
-    args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return found
 
 
 if __name__ == "__main__":
