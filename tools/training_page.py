@@ -32,7 +32,7 @@ def figures(found: dict[str, Any]) -> str:
     )
     shares = " and ".join(f"{part['outside']:.1%} at a batch of {size}" for size, part in ours.items())
     lines.append(
-        f"Of our step, {shares} is not the network, its backward pass and the optimizer: drawing, clipping, the average. "
+        f"Of our step {shares} is not the network, its backward pass and the optimizer: draws, clipping, the average. "
         f"(At {batch} the network takes {ours[str(batch)]['forward']:.0f} ms, backward "
         f"{ours[str(batch)]['backward']:.0f}, the optimizer {ours[str(batch)]['optimizer']:.1f}.)"
     )
@@ -53,11 +53,11 @@ def tuning(found: dict[str, Any]) -> str:
     marks = list(found["full"]["held_out"])[1:]
     head = f"| steps | trained weights | {' | '.join(marks)} | seconds |\n| --- | ---: |{' ---: |' * (len(marks) + 1)}"
     names = {"adapters": f"adapters of rank {found['rank']}", "full": "in full", "scratch": "from scratch"}
-    rows = [
-        f"| {words} | {found[key]['trained'] / 1e6:.2f} million | "
-        f"{' | '.join(f'{found[key]["held_out"][mark]:.4f}' for mark in marks)} | {found[key]['seconds']:.0f} |"
-        for key, words in names.items()
-    ]
+    rows = []
+    for key, words in names.items():
+        cells = [f"{found[key]['held_out'][mark]:.4f}" for mark in marks]
+        trained = f"{found[key]['trained'] / 1e6:.2f} million"
+        rows.append(f"| {words} | {trained} | {' | '.join(cells)} | {found[key]['seconds']:.0f} |")
     return (
         f"`fashion`, a model of clothes, on {found['pictures']} handwritten digits: the loss on 200 other digits is "
         f"{base:.4f} before, and then, of the averaged weights (`benchmarks/finetune.py`):\n\n"
