@@ -84,6 +84,10 @@ def test_in_full(base, tmp_path):
     moved = max(float((now[k] - start[k]).abs().max()) for k in start)
     assert 0 < moved < 1e-3  # two steps of 1e-4 from the base model's average
     assert sfumato("sample", run, "-n", 2, "--steps", 2, "-o", tmp_path / "out", "-q").exit_code == 0
+    other = sfumato("finetune", base / "model", base / "new.npz", "-o", run, "--resume", "--steps", 3, "-q")
+    assert other.exit_code == 2 and f"base.model: {base / 'run'} there, {base / 'model'} here" in " ".join(
+        other.stderr.split()
+    )
     again = sfumato("finetune", base / "run", base / "new.npz", "-o", run, "--resume", "--steps", 3, "-q")
     assert again.exit_code == 0 and checkpoints.info(run / "checkpoint.safetensors")["step"] == 3
 

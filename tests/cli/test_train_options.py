@@ -153,7 +153,7 @@ def test_a_table(tmp_path):
 
 
 def test_sounds(tmp_path):
-    from sfumato.data.wave import write_wave
+    from sfumato.data.wave import read_wave, write_wave
 
     for i in range(2):
         write_wave(tmp_path / "data" / f"{i}.wav", 0.2 * torch.sin(torch.arange(100) / (3 + i))[None], 8000)
@@ -164,6 +164,11 @@ def test_sounds(tmp_path):
     assert made["hertz"] == 8000 and made["event"] == [1, 16] and made["fields"]["dims"] == 1
     assert made["training"]["kind"] == "sound" and made["training"]["items"] == 12
     assert 0.1 < float(sf.load(run).sample(32, steps=8).std()) < 0.3
+    done = sfumato("sample", run, "-n", 2, "--steps", 4, "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert f"{run} is a run at step 2: samples are drawn with its averaged weights (EMA, decay 0.999)." in done.stderr
+    written, rate = read_wave(tmp_path / "out" / "sample-001.wav")
+    assert rate == 8000 and np.abs(written - sf.load(run).sample(2, steps=4)[1].numpy()).max() < 1e-4
     assert sfumato("train", tmp_path / "data", "-o", run, "--resume", "--steps", 3, "-q").exit_code == 0
 
 

@@ -103,7 +103,7 @@ def _train(job: Job, dry: bool, console: Console, ranks: Ranks) -> None:
     ranks.wait()  # all have looked at the folder before one writes there
     _check(job, config, ranks, console)
     plan, total = config["training"], config["training"]["steps"]
-    objective = built(config)
+    objective = built(config, resumed=done > 0)
     numbers = sum(p.numel() for p in objective.parameters())
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     console.emit(
@@ -135,8 +135,11 @@ def _train(job: Job, dry: bool, console: Console, ranks: Ranks) -> None:
     console.emit("done", out=str(job.out), step=max(done, total))
 
 
-def built(config: dict[str, Any]) -> Any:
-    """The objective of a run's first step: fresh weights, or those of the model that it begins with."""
+def built(config: dict[str, Any], *, resumed: bool = False) -> Any:
+    """The objective of a run's first step: fresh weights, or those of the model that it begins with.
+
+    One that goes on needs that model no more, unless its checkpoints hold adapters alone.
+    """
     import torch
 
     from sfumato.cli.train_plan import frozen, maker
@@ -146,7 +149,7 @@ def built(config: dict[str, Any]) -> Any:
     torch.manual_seed(config["training"]["seed"])  # the first weights, and no draw after them
     recipe = maker(config["recipe"])(**frozen(config["fields"]))
     denoiser = recipe.model()
-    if "base" in config:
+    if "base" in config and ("lora" in config or not resumed):
         try:
             denoiser.load_state_dict(tuned.weights(config["base"]))
         except RuntimeError as error:

@@ -100,6 +100,7 @@ def how(job: Job, items: int, steps: int) -> dict[str, Any]:
 def again(job: Job, saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The config of the run in `out`, with more or fewer steps if they were asked for, and its data."""
     from sfumato.training.runs import differences
+    from sfumato.zoo import tuned
 
     config: dict[str, Any] = json.loads(json.dumps(saved))
     plan = config["training"]
@@ -108,6 +109,8 @@ def again(job: Job, saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     wanted = {**config, "recipe": job.recipe or config["recipe"], "fields": {**config["fields"], **chosen}}
     fixed = {k: v for k, v in job.asked.items() if k not in FREE and (k, v) != ("precision", "auto")}
     wanted["training"] = BEFORE | plan | fixed
+    if job.base is not None:
+        wanted["base"] = {**config.get("base", {}), "model": tuned.called(job.base)}
     if job.lora is not None:
         wanted["lora"] = job.lora
     if lines := differences(config | {"training": BEFORE | plan}, wanted):

@@ -20,8 +20,13 @@ def origin(name: str | Path) -> dict[str, str]:
     """What a config says of the model that a run begins with: its name (of a folder the whole path) and its weights'
     SHA-256."""
     folder = files.find(name)
+    return {"model": called(name), "sha256": _hash(folder)}
+
+
+def called(name: str | Path) -> str:
+    """A model's name as a config keeps it: the whole path of a folder, else the name."""
     own = str(name) not in files.shipped() and Path(name).is_dir()
-    return {"model": str(folder.absolute()) if own else str(name), "sha256": _hash(folder)}
+    return str(Path(name).absolute()) if own else str(name)
 
 
 def weights(base: Mapping[str, str]) -> dict[str, Tensor]:
