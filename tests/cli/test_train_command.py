@@ -57,7 +57,8 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(digits, tmp_path):
     assert chosen["fields"]["classes"] == 3 and chosen["fields"]["channels"] == 1 and chosen["names"] == ["0", "1", "2"]
     assert chosen["training"] == {
         "kind": "array", "preset": "small", "items": 20, "shape": [1, 6, 6], "steps": 50, "batch": 20, "rate": 1e-3,
-        "seed": 0, "schedule": "decay", "warmup": 100, "precision": precision.best(), "accumulate": 1, "ema": [0.999],
+        "seed": 0, "schedule": "decay", "warmup": 100, "precision": precision.best(), "accumulate": 1, "compile": False,
+        "ema": [0.999],
         "ema_width": [], "held_out": 0.0, "augment": 0.0, "every": 250, "preview": 1000, "log": [],
     }  # fmt: skip
     x = np.load(digits)["x"] / 127.5 - 1

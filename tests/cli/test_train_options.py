@@ -209,3 +209,14 @@ def test_what_data_are(tmp_path):
 def test_fsdp_alone_is_an_error(digits, tmp_path):  # noqa: F811
     done = sfumato("train", digits, "-o", tmp_path / "run", "--fsdp")
     assert done.exit_code == 2 and "start them with torchrun" in " ".join(done.stderr.split())
+
+
+def test_compiled(digits, tmp_path, monkeypatch):  # noqa: F811
+    """The network alone, by torch; what is averaged and stored is the same module."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    words = ["--steps", 1, *SMALL, "-q"]
+    assert sfumato("train", digits, "-o", tmp_path / "a", *words).exit_code == 0 and compiled == []
+    assert sfumato("train", digits, "-o", tmp_path / "b", *words, "--compile").exit_code == 0
+    assert compiled == ["UNet"] and config(tmp_path / "b")["training"]["compile"] is True
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))

@@ -142,7 +142,7 @@ def test_unknown_recipes_fields_and_codecs_are_named(model: Model, tmp_path: Pat
         ({"fields": {"width": 3}}, "the recipe 'edm' has no field 'width'. Nearest: widths"),
         (
             {"codec": {"kind": "wavelet"}},
-            "codecs of kind 'affine', 'quantized' and 'alphabet' can be read, got 'wavelet'",
+            "codecs of kind 'affine', 'channels', 'quantized' and 'alphabet' can be read, got 'wavelet'",
         ),
     ):
         path.write_text(json.dumps({**config, **change}))

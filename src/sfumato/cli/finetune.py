@@ -42,6 +42,7 @@ def finetune(
     warmup: T.Warmup = None,
     precision: T.Precision = None,
     accumulate: T.Accumulate = None,
+    compiled: T.Compile = False,
     ema: T.Ema = [],  # noqa: B006
     ema_width: T.EmaWidth = [],  # noqa: B006
     drop: T.Drop = None,
@@ -63,7 +64,8 @@ def finetune(
     """Go on training a model on data of your own: tens of pictures will do. The run's folder is a model."""
     asked = T.asked(
         steps=steps, batch=batch, rate=rate, seed=seed, size=size, fit=fit, classes=classes, schedule=schedule,
-        warmup=warmup, precision=precision, accumulate=accumulate, ema=ema, ema_width=ema_width, augment=augment,
+        warmup=warmup, precision=precision, accumulate=accumulate, compile=compiled, ema=ema,
+        ema_width=ema_width, augment=augment,
         held_out=held_out, preview=preview, log=log, every=every,
     )  # fmt: skip
     fields = pairs(settings) | ({} if drop is None else {"drop": str(drop)})

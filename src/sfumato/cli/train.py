@@ -44,6 +44,7 @@ def train(
     warmup: T.Warmup = None,
     precision: T.Precision = None,
     accumulate: T.Accumulate = None,
+    compiled: T.Compile = False,
     ema: T.Ema = [],  # noqa: B006
     ema_width: T.EmaWidth = [],  # noqa: B006
     drop: T.Drop = None,
@@ -65,7 +66,8 @@ def train(
     """Train a model: a folder that `sfumato sample` and `restore` take as a model. Ctrl-C saves; --resume goes on."""
     asked = T.asked(
         steps=steps, batch=batch, rate=rate, seed=seed, size=size, channels=channels, fit=fit, classes=classes,
-        schedule=schedule, warmup=warmup, precision=precision, accumulate=accumulate, ema=ema, ema_width=ema_width,
+        schedule=schedule, warmup=warmup, precision=precision, accumulate=accumulate, compile=compiled, ema=ema,
+        ema_width=ema_width,
         augment=augment, held_out=held_out, preview=preview, log=log, every=every,
     )  # fmt: skip
     fields = pairs(settings) | ({} if drop is None else {"drop": str(drop)})
@@ -159,6 +161,11 @@ def built(config: dict[str, Any], *, resumed: bool = False) -> Any:
     objective = recipe.objective(denoiser)
     if "lora" in config:
         lora.adapt(objective, config["lora"])
+    if config["training"].get("compile"):
+        net = getattr(denoiser, "net", None)
+        if net is None:
+            raise ValueError(f"{config['recipe']} has no network of its own to compile: leave --compile out.")
+        net.compile()
     return objective
 
 

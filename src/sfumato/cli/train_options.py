@@ -64,6 +64,9 @@ Augment = Annotated[
 HeldOut = Annotated[float | None, typer.Option(min=0.0, max=0.9, help="Share of the items that is validated on.")]
 Preview = Annotated[int | None, typer.Option(min=0, help="Steps between samples, in RUN/samples; 1000, 0 for none.")]
 Logs = Annotated[list[Log], typer.Option("--log", help="Metrics here too, beside metrics.jsonl.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network: quicker steps, after minutes for the first on a CPU.")
+]
 Every = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints; 250.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice if not given.")]
 Sharded = Annotated[bool, typer.Option("--fsdp", help="Under torchrun: divide the weights too (FSDP2).")]
@@ -77,6 +80,7 @@ BEFORE: dict[str, Any] = {
     "warmup": 100,
     "precision": "fp32",
     "accumulate": 1,
+    "compile": False,
     "ema": [0.999],
     "ema_width": [],
     "held_out": 0.0,
