@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,8 +11,10 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_ranks import RECIPE, Crops, distance, train
 
+from sfumato.training import HeldOut
 from sfumato.training.ranks import Ranks, joined
 from sfumato.training.runs import run
 
@@ -33,7 +36,7 @@ def sharded(folder, steps, accumulate, doomed):
         objective = RECIPE.objective(RECIPE.model())
         held = sum(p.numel() for p in objective.parameters())
         for step in run(folder, {"recipe": "edm"}, objective, Crops(), steps=steps, batch=5, seed=5, every=2,
-                        accumulate=accumulate, ranks=ranks):  # fmt: skip
+                        accumulate=accumulate, held_out=HeldOut(Crops(), 5), ranks=ranks):  # fmt: skip
             mine = sum(p.to_local().numel() for p in objective.parameters())
             moments = sum(p.to_local().numel() for p in step.average.average.parameters())
             assert 0.4 < mine / held < 0.6 and mine == moments, (mine, held)
@@ -62,6 +65,13 @@ def together(folder, steps, accumulate=1, doomed=0):
 def test_two_halves_are_one_and_go_on_alone(tmp_path):
     train(tmp_path / "one", 6, 5)
     together(tmp_path / "two", 4)
+    last = json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[-1])
+    average = RECIPE.objective(RECIPE.model()).double().eval()
+    held = load_file(tmp_path / "two" / "checkpoint.safetensors")
+    average.load_state_dict({k.removeprefix("ema."): v for k, v in held.items() if k.startswith("ema.")})
+    torch.set_default_dtype(torch.float64)
+    assert last["held_out"] == pytest.approx(HeldOut(Crops(), 5).loss(average), rel=1e-9) and "levels" not in last
+    torch.set_default_dtype(torch.float32)
     train(tmp_path / "two", 6, 5)  # on with one process, which is not sharded
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-9
 

@@ -176,7 +176,7 @@ def test_models_that_a_config_cannot_hold_are_not_saved(model: Model, tmp_path: 
 
     with pytest.raises(ValueError, match="only a model of a recipe"):
         Model(Affine(), model.denoiser, {"event": [3, None, None]}).save(tmp_path / "x")
-    with pytest.raises(ValueError, match="Affine codec, Quantized or Alphabet, got Odd"):
+    with pytest.raises(ValueError, match="Affine codec, Channels, Quantized, Alphabet, got Odd"):
         Model(Odd(), model.denoiser, model.config).save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
