@@ -99,7 +99,10 @@ def test_what_does_not_fit_is_refused(book: Path, tmp_path: Path) -> None:
         ([book], "edm is not for text: ardm, mdlm and d3pm are"),
         ([book, "--recipe", "ardm", "--set", "levels=7"], "levels is decided by the text"),
         ([book, "--recipe", "ardm", "--set", "length=7"], "length is decided by the data"),
-        ([book, "--recipe", "ardm", "--channels", 1], "--channels is for folders of pictures: a text is taken"),
+        (
+            [book, "--recipe", "ardm", "--channels", 1],
+            "--channels is for pictures and shards: these data are of the kind 'text'",
+        ),
         ([tmp_path / "waves.npy", "--recipe", "ardm"], "ardm is for pictures of whole numbers, or text"),
     ):
         done = sfumato("train", *words, "-o", tmp_path / "run")

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import sfumato as sf
-from sfumato.cli import train as module
+from sfumato.cli import train_data, train_plan
 from sfumato.cli.console import Console
 from sfumato.cli.main import app
-from sfumato.training import checkpoints
+from sfumato.training import checkpoints, precision
 
 SMALL = ["--set", "widths=[8]", "--set", "blocks=1", "--set", "attention=[]", "--batch", "4"]
 
@@ -55,7 +55,12 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(digits, tmp_path):
     assert "20 items of 1 x 6 x 6" in done.stdout and "steps 1 to 50" in done.stdout
     chosen = json.loads(done.stdout[done.stdout.index("{") :])
     assert chosen["fields"]["classes"] == 3 and chosen["fields"]["channels"] == 1 and chosen["names"] == ["0", "1", "2"]
-    assert chosen["training"] == {"items": 20, "shape": [1, 6, 6], "steps": 50, "batch": 20, "rate": 1e-3, "seed": 0}
+    assert chosen["training"] == {
+        "kind": "array", "preset": "small", "items": 20, "shape": [1, 6, 6], "steps": 50, "batch": 20, "rate": 1e-3,
+        "seed": 0, "schedule": "decay", "warmup": 100, "precision": precision.best(), "accumulate": 1, "compile": False,
+        "ema": [0.999],
+        "ema_width": [], "held_out": 0.0, "augment": 0.0, "every": 250, "preview": 1000, "log": [],
+    }  # fmt: skip
     x = np.load(digits)["x"] / 127.5 - 1
     assert chosen["fields"]["sigma_data"] == pytest.approx(x.std(), abs=0.006)
 
@@ -85,10 +90,11 @@ def test_a_run_stopped_and_resumed_is_that_of_one_go_and_nothing_is_overwritten(
 
 def test_prolonging_warns_where_the_decay_had_begun(capsys):
     """Of 200 steps the last 60 decay: step 141 still has the full rate, step 142 has not."""
-    module._prolonged(200, 400, 141, Console())
-    module._prolonged(200, 200, 200, Console())
+    short, long = {"steps": 200}, {"steps": 400}  # as a run whose config says no more
+    train_plan.prolonged(short, long, 141, Console())
+    train_plan.prolonged(short, short, 200, Console())
     assert capsys.readouterr().err == ""
-    module._prolonged(200, 400, 142, Console())
+    train_plan.prolonged(short, long, 142, Console())
     assert "ran with the rates of a run of 200 steps" in capsys.readouterr().err
 
 
@@ -162,11 +168,15 @@ def test_a_run_is_a_model(tmp_path):
 
 def test_errors_have_their_codes(digits, tmp_path):
     out = tmp_path / "out"
-    (tmp_path / "x.csv").write_text("1,2")
+    (tmp_path / "x.doc").write_text("1,2")
     table = [
         ([tmp_path / "none.npz"], 3, "is not there"),
-        ([tmp_path / "x.csv"], 3, "a folder of pictures, a .npy, .npz or .txt file, got x.csv"),
-        ([digits, "--size", 8], 2, "--size is for folders of pictures"),
+        ([tmp_path / "x.doc"], 3, "a folder of pictures, sounds or .tar shards, or a .npy, .npz"),
+        (
+            [digits, "--size", 8],
+            2,
+            "--size is for pictures and shards and sound and table and text: these data are of the kind 'array'",
+        ),
         ([digits, "--set", "widhts=[8]"], 2, "widths"),
         ([digits, "--set", "channels=3"], 2, "channels is decided by the data"),
         ([digits, "--set", "blocks=many"], 2, "does not fit"),
@@ -197,8 +207,8 @@ def test_json_lines(digits, tmp_path):
 )  # fmt: skip
 def test_the_network_fits_the_data(event, levels, patch, attention):
     """Its stride never exceeds the shorter side, and attention looks at 256 positions at most."""
-    guess = module._network(event, 10_000, whole=True)
+    guess = train_data.network(event, 10_000, whole=True)
     assert len(guess["widths"]) == levels and guess["patch"] == patch and guess["dims"] == len(event) - 1
     assert patch * 2 ** (levels - 1) <= min(event[1:]) and guess["dropout"] == 0.0
     assert guess["attention"] == ((levels - 1,) if attention else ())
-    assert module._network(event, 4999, whole=False) == {**guess, "attention": (), "dropout": 0.1}
+    assert train_data.network(event, 4999, whole=False) == {**guess, "attention": (), "dropout": 0.1}

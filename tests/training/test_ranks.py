@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_ranks import train
-print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
 """
 
 
@@ -44,7 +44,7 @@ class Crops:
         )
 
 
-def train(folder, steps, batch, dtype=torch.float64):
+def train(folder, steps, batch, accumulate=1, dtype=torch.float64):
     """The steps' losses and norms, as one of the processes of the environment."""
     torch.set_num_threads(1)
     torch.set_default_dtype(dtype)
@@ -52,14 +52,14 @@ def train(folder, steps, batch, dtype=torch.float64):
         torch.manual_seed(ranks.rank)  # the first process's weights must become everyone's
         objective = RECIPE.objective(RECIPE.model())
         steps = run(folder, {"recipe": "edm"}, objective, Crops(), steps=steps, batch=batch, seed=5, every=2,
-                    ranks=ranks)  # fmt: skip
+                    accumulate=accumulate, ranks=ranks)  # fmt: skip
         found = [(step.index, step.loss, step.norm) for step in steps]
         state = [float(p.detach().double().sum()) for p in objective.parameters()]
     torch.set_default_dtype(torch.float32)
     return {"steps": found, "state": state}
 
 
-def together(folder, steps, batch, world=2):
+def together(folder, steps, batch, world=2, accumulate=1):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -74,7 +74,7 @@ def together(folder, steps, batch, world=2):
     script = SCRIPT.format(here=os.path.dirname(__file__))
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(folder), str(steps), str(batch)],
+            [sys.executable, "-c", script, str(folder), str(steps), str(batch), str(accumulate)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -109,7 +109,7 @@ def test_two_processes_have_the_weights_of_one_and_go_on_as_one(tmp_path):
 def test_a_run_begun_by_one_goes_on_with_two(tmp_path):
     train(tmp_path / "one", 6, 5)
     train(tmp_path / "three", 2, 5)
-    resumed = together(tmp_path / "three", 6, 5)  # begun by one, on with two
+    resumed = together(tmp_path / "three", 6, 5, accumulate=2)  # on with two, whose 2 and 3 rows run in two parts
     assert [step[0] for step in resumed[1]["steps"]] == [3, 4, 5, 6]
     assert distance(tmp_path / "one", tmp_path / "three") < 1e-9
 

@@ -1,4 +1,7 @@
-"""`sfumato merge FOLDER...`: the blocks of all shards as one folder of results, once none is missing or double."""
+"""`sfumato merge FOLDER...`: the blocks of all shards as one folder of results, once none is missing or double.
+
+Of a run of adapters (LoRA) it makes a model whose weights hold them.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,28 @@ from sfumato.cli.options import Json, Quiet, Verbose
 
 
 def command(
-    folders: Annotated[list[Path], typer.Argument(help="The folder, or folders, that the shards wrote.")],
+    folders: Annotated[list[Path], typer.Argument(help="The folders that the shards wrote; or one run of adapters.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if it is not there.")],
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Join what shards wrote: every block there, none twice, every file as its record says; else nothing is written."""
-    run(folders, out, Console(as_json=as_json, quiet=quiet))
+    console = Console(as_json=as_json, quiet=quiet)
+    if len(folders) == 1 and (folders[0] / "config.json").is_file():
+        adapters(folders[0], out, console)
+    else:
+        run(folders, out, console)
+
+
+def adapters(folder: Path, out: Path, console: Console) -> None:
+    """The model of a run of adapters, their corrections added to the weights that they correct."""
+    from sfumato import zoo
+
+    console.emit("start", command="merge", folders=[str(folder)])
+    zoo.load(folder).save(out)
+    console.data(str(out))
+    console.emit("done", out=str(out))
 
 
 def run(folders: list[Path], out: Path, console: Console) -> None:

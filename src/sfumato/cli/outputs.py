@@ -118,6 +118,14 @@ def write_texts(folder: Path, texts: list[str], name: str, first: int = 0) -> No
         (folder / f"{name}-{i:03d}.txt").write_text(text, "utf-8")
 
 
+def write_sounds(folder: Path, x: Tensor, name: str, hertz: int, first: int = 0) -> None:
+    """One WAV file for each sound of x (N, channels, L) in [-1, 1], numbered from `first`."""
+    from sfumato.data.wave import write_wave
+
+    for i, sound in enumerate(x, first):
+        write_wave(folder / f"{name}-{i:03d}.wav", sound, hertz)
+
+
 def write_picture(path: Path, x: Tensor) -> None:
     """One picture (C, H, W), values held to [0, 1]."""
     from sfumato.data import images

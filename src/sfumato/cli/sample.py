@@ -78,6 +78,8 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     model, sampler, own = prepare(wanted)
     cond = _labels(wanted, model, range(wanted.n))
     console.emit("start", command="sample", settings=asdict(wanted), sampler=repr(sampler))
+    if said := averaged(wanted.model):
+        console.note(said)
     if dry:
         console.data(f"would draw {wanted.n} from {wanted.model} with {sampler!r} in {wanted.steps} steps, into {out}")
         console.emit("done", dry_run=True)
@@ -90,6 +92,8 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
         if isinstance(model.codec, Alphabet):
             written = [text(row) for row in x]
             outputs.write_texts(part, written, "sample")
+        elif "hertz" in model.config:
+            outputs.write_sounds(part, x, "sample", model.config["hertz"])
         else:
             outputs.write_items(part, x, "sample")
         if outputs.is_picture(x):
@@ -103,6 +107,22 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     for i, words in enumerate(written):
         console.data(f"\n--- {i}\n{words}")
     console.emit("done", out=str(out))
+
+
+def averaged(name: str) -> str:
+    """What is drawn from, where the model is the folder of a run; "" elsewhere."""
+    from sfumato.training import checkpoints
+    from sfumato.zoo import files
+
+    folder = files.find(name)
+    if (folder / "model.safetensors").exists():
+        return ""
+    plan, step = (
+        files.read_config(folder).get("training", {}),
+        checkpoints.info(folder / "checkpoint.safetensors")["step"],
+    )
+    decay = plan.get("ema", [0.999])[0]
+    return f"{name} is a run at step {step}: samples are drawn with its averaged weights (EMA, decay {decay:g})."
 
 
 def prepare(wanted: Settings) -> tuple[Model, Any, bool]:
@@ -163,6 +183,8 @@ class Blocks:
             with outputs.collecting() as (part, found):
                 if isinstance(model.codec, Alphabet):
                     outputs.write_texts(part, [text(row) for row in x], "sample", rows.start)
+                elif "hertz" in model.config:
+                    outputs.write_sounds(part, x, "sample", model.config["hertz"], rows.start)
                 elif outputs.is_picture(x):
                     outputs.write_items(part, x, "sample", rows.start)
                 else:  # one array a block

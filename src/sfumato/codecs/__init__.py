@@ -2,6 +2,7 @@
 
 from sfumato.codecs.alphabet import Alphabet
 from sfumato.codecs.base import Affine, Codec
+from sfumato.codecs.channels import Channels
 from sfumato.codecs.latent import Latent
 from sfumato.codecs.logit import Logit
 from sfumato.codecs.quantized import Quantized
@@ -9,6 +10,7 @@ from sfumato.codecs.quantized import Quantized
 __all__ = [
     "Affine",
     "Alphabet",
+    "Channels",
     "Codec",
     "Latent",
     "Logit",

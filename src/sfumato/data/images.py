@@ -49,7 +49,11 @@ def read_image(path: str | Path, *, channels: int | None = None, alpha: bool = F
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is 1 (grey), 3 (color) or None (as in the file), got {channels}.")
     path = Path(path)
-    raw = _bytes(path)
+    return decode_image(_bytes(path), path, channels=channels, alpha=alpha)
+
+
+def decode_image(raw: bytes, path: Path, *, channels: int | None = None, alpha: bool = False) -> Tensor:
+    """As `read_image`, of the bytes of a file; `path` is what an error calls it."""
     try:
         values = _decode(raw)
     except _RangeError as error:
@@ -238,15 +242,28 @@ class ImageFolder:
         self.path, self.size, self.channels, self.fit, self.flip = Path(path), size, channels, fit, flip
         self.event = (channels, size, size)
         self.bad: dict[Path, str] = {}
-        self.files = self._good(_pictures(self.path))
+        self.files = self.found()
         self.names: tuple[str, ...] = ()
         if classes:
-            folders = [file.relative_to(self.path).parts[0] for file in self.files]
-            if any(file.parent == self.path for file in self.files) or len(set(folders)) < 2:
-                raise ValueError(f"{self.path} has no classes: put the pictures of each in a subfolder of its own.")
-            self.names = tuple(sorted(set(folders)))
-            self._labels = torch.tensor([self.names.index(folder) for folder in folders])
+            labels = self.labels()
+            self.names = tuple(sorted(set(labels)))
+            self._labels = torch.tensor([self.names.index(label) for label in labels])
         self._cache = Cache(cache)
+
+    def found(self) -> list[Path]:
+        """The files of the items."""
+        return self._good(_pictures(self.path))
+
+    def labels(self) -> list[str]:
+        """The class of each item.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        folders = [file.relative_to(self.path).parts[0] for file in self.files]
+        if any(file.parent == self.path for file in self.files) or len(set(folders)) < 2:
+            raise ValueError(f"{self.path} has no classes: put the pictures of each in a subfolder of its own.")
+        return folders
 
     def __len__(self) -> int:
         return len(self.files)
@@ -260,6 +277,10 @@ class ImageFolder:
             used.append(item)
         x0 = torch.stack(crops).float().div_(127.5).sub_(1.0)
         return x0, self._labels[used] if self.names else None
+
+    def read(self, file: Path) -> Tensor:
+        """The picture of a file, (C, H, W) in [0, 1]."""
+        return read_image(file, channels=self.channels)
 
     def _crop(self, picture: Tensor, noise: Noise) -> Tensor:
         u = noise.uniform(torch.empty(3))
@@ -277,7 +298,7 @@ class ImageFolder:
             picture = self._cache.get(at)
             if picture is None:
                 try:
-                    picture = self._cache.put(at, self._fitted(read_image(file, channels=self.channels)))
+                    picture = self._cache.put(at, self._fitted(self.read(file)))
                 except (ValueError, OSError) as error:
                     self.bad[file] = str(error)
                     warnings.warn(f"left out: {error}", stacklevel=4)

@@ -32,11 +32,13 @@ class UNet(nn.Module):
         classes: number of classes of a label condition; 0: none. The label `classes` means "no class".
         vector: length of a vector condition; 0: none.
         image: channels of a condition that is laid beside the data; 0: none.
+        augment: numbers that say how a training picture was augmented; 0: none. They are part of a dict alone.
         out: channels of the output; those of the data by default.
         dropout: inside each block, in training.
 
     A condition is a tensor, where the net has just one kind, or a dict with entries "label" (B,) int64, "vector"
-    (B, vector) and "image" (B, image, *size). Without one: no class, a zero vector, a zero image.
+    (B, vector), "image" (B, image, *size) and "augment" (B, augment). Without one: no class, a zero vector, a zero
+    image, no augmentation.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class UNet(nn.Module):
         classes: int = 0,
         vector: int = 0,
         image: int = 0,
+        augment: int = 0,
         out: int | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -62,6 +65,7 @@ class UNet(nn.Module):
         self.clock = Clock(width)
         self.label = nn.Embedding(classes + 1, width) if classes else None
         self.project = nn.Linear(vector, width) if vector else None
+        self.augmented = nn.Linear(augment, width, bias=False) if augment else None
         cells = patch**dims
         self.enter = conv((channels + image) * cells, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -123,6 +127,8 @@ class UNet(nn.Module):
             emb = emb + self.label(none if label is None else label.to(u.device))
         if self.project is not None and cond.get("vector") is not None:
             emb = emb + self.project(cond["vector"].to(u))
+        if self.augmented is not None and cond.get("augment") is not None:
+            emb = emb + self.augmented(cond["augment"].to(u))
         return F.silu(emb)
 
 

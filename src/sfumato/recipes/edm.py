@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+from torch import nn
+
+from sfumato.data.augment import LABELS
 from sfumato.denoisers import Preconditioned, edm
+from sfumato.nets import UNet
 from sfumato.processes import EDM
 from sfumato.recipes.pictures import Labelled
 from sfumato.training import Denoising, LogNormal, edm_weight
@@ -15,7 +20,8 @@ class Recipe(Labelled):
     """Noise added in one unit, a network with unit inputs and targets, levels drawn log-normally.
 
     D = c_skip x + c_out F(c_in x, log(sigma) / 4), w(sigma) |D - x_0|^2, log sigma ~ N(mean, std^2). The network is the
-    library's U-Net, not the paper's (ours).
+    library's U-Net, not the paper's (ours). With `augment` it is told how a training picture was augmented
+    (`data.augment`), so that samples are not.
 
     Source: Karras et al. 2022 (2206.00364) table 1, column "Ours".
     """
@@ -25,6 +31,11 @@ class Recipe(Labelled):
     sigma_max: float = 80.0
     mean: float = -1.2
     std: float = 1.2
+    augment: bool = False
+
+    def net(self) -> nn.Module:
+        """The untrained network."""
+        return self.build(partial(UNet, augment=LABELS) if self.augment else UNet)
 
     def process(self) -> EDM:
         """alpha = 1, sigma from sigma_min to sigma_max."""

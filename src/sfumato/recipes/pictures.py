@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,9 @@ class Labelled:
         """The options of a `Denoising` loss that drop the class, where there are classes."""
         return {"drop": self.drop if self.classes else 0.0, "null": self.null}
 
-    def null(self, cond: Any) -> Tensor:
-        """The label that means no class, for every row."""
+    def null(self, cond: Any) -> Any:
+        """The label that means no class, for every row; what else is in a dict stays."""
+        if isinstance(cond, Mapping):
+            return {**cond, "label": self.null(cond["label"])}
         assert isinstance(cond, Tensor)
         return torch.full_like(cond, self.classes)

@@ -1,10 +1,11 @@
 """Training: objectives, the loop as a generator, averages of weights, checkpoints."""
 
 from sfumato.training import checkpoints, couplings, masking
+from sfumato.training.averages import Averages
 from sfumato.training.consistency import ConsistencyTraining
 from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
-from sfumato.training.fit import Data, TrainStep, fit, inverse_sqrt, warmup_decay
+from sfumato.training.fit import Data, TrainStep, fit
 from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
 from sfumato.training.objectives import (
     Denoising,
@@ -21,7 +22,9 @@ from sfumato.training.objectives import (
     x0_weight,
 )
 from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
+from sfumato.training.precision import Precision
 from sfumato.training.progressive import ProgressiveDistillation
+from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
@@ -38,9 +41,11 @@ from sfumato.training.times import (
     UniformLogSNR,
 )
 from sfumato.training.uncertain import Uncertain, Uncertainty
+from sfumato.training.validation import HeldOut
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
+    "Averages",
     "Chain",
     "ConsistencyTraining",
     "ContinuousConsistency",
@@ -50,6 +55,7 @@ __all__ = [
     "DenoisingScore",
     "DiscreteChain",
     "Ema",
+    "HeldOut",
     "Hybrid",
     "ImplicitScore",
     "Jumps",
@@ -65,6 +71,7 @@ __all__ = [
     "OrderAgnostic",
     "Pairs",
     "PowerEma",
+    "Precision",
     "Profile",
     "ProgressiveDistillation",
     "Shifted",
@@ -77,6 +84,7 @@ __all__ = [
     "UniformLogSNR",
     "Variational",
     "checkpoints",
+    "cosine",
     "couplings",
     "edm_weight",
     "eps_weight",

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from sfumato.training.sharding import parameters
+
 
 class Ema:
     """An average of a module's weights: `average` is a copy of the module that lags behind it.
@@ -23,11 +25,15 @@ class Ema:
         self.decay, self.updates = decay, 0
         self.average = copy.deepcopy(module).requires_grad_(False).eval()
 
+    def modules(self) -> dict[str, nn.Module]:
+        """The average by its name in a checkpoint."""
+        return {"ema": self.average}
+
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Moves the average towards the module's weights, in one fused call for all tensors."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), 1.0 - decay)
+        torch._foreach_lerp_(parameters(self.average), parameters(module), 1.0 - decay)
         for mine, theirs in zip(self.average.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)

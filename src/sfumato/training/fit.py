@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.noise import Seeds
+from sfumato.training.precision import Precision
 from sfumato.training.ranks import Ranks
 
 
@@ -33,12 +34,23 @@ class Average(Protocol):
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One optimizer step: its number (from 1), the mean loss, the gradient norm before clipping, the learning rate."""
+    """One optimizer step.
+
+    Attributes:
+        index: from 1.
+        loss: mean over the batch.
+        norm: of the gradient, before clipping; in fp16 it is not finite where the step was left out.
+        rate: the learning rate.
+        row: what a run wrote to metrics.jsonl at this step, if it did.
+        average: what follows the weights, live: `Average` as given to `fit`.
+    """
 
     index: int
     loss: float
     norm: float
     rate: float
+    row: Mapping[str, Any] | None = field(default=None, compare=False)
+    average: Any = field(default=None, compare=False, repr=False)
 
 
 def fit(
@@ -53,6 +65,8 @@ def fit(
     ema: Average | None = None,
     schedule: Callable[[int], float] | None = None,
     clip: float = 1.0,
+    accumulate: int = 1,
+    precision: Precision | None = None,
     ranks: Ranks | None = None,
 ) -> Iterator[TrainStep]:
     """Trains `objective` for the steps start+1 .. steps and yields each.
@@ -67,6 +81,9 @@ def fit(
         optimizer: over the objective's parameters; its learning rates are multiplied by `schedule(step)`.
         ema: updated after each step.
         clip: the largest gradient norm let through; math.inf for none.
+        accumulate: parts that a process's rows are cut into, whose gradients are summed before the step: memory of a
+            part, weights of the whole to rounding (with the same two exceptions as `ranks`).
+        precision: of the forward pass; float32 if not given.
         ranks: the processes that divide each batch; every one of them yields every step. The weights are those of one
             process, to rounding, where a row's loss depends on no other row and layers draw nothing (no dropout).
 
@@ -81,34 +98,35 @@ def fit(
         group["initial_lr"] = lr
     parameters = [p for p in objective.parameters() if p.requires_grad]
     order = Order(len(data), batch, seed)
-    ranks = ranks or Ranks()
-    rows = ranks.rows(batch)
-    share = len(rows) * ranks.world / batch  # the mean over processes of share x their means is the batch's mean
+    ranks, precision = ranks or Ranks(), precision or Precision()
+    parts = ranks.parts(batch, accumulate)
     advance: Callable[[int], object] | None = getattr(objective, "advance", None)
     objective.train()
     losses = ranks.parallel(objective)
     for step in range(start + 1, steps + 1):
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * (schedule(step) if schedule else 1.0)
-        noise = Seeds.keyed(seed, ((step, row) for row in rows))
         items = order.items(step)
-        x0, cond = data.batch([items[row] for row in rows], noise)
         if advance is not None:
             advance(step)
-        with _keyed(seed, step, rows.start, x0.device):
-            loss = losses(x0, cond, noise).mean() * share
-        value = float(ranks.mean(loss.detach()))
+        optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for rows in parts:
+            noise = Seeds.keyed(seed, ((step, row) for row in rows))
+            x0, cond = data.batch([items[row] for row in rows], noise)
+            share = len(rows) * ranks.world / batch  # the mean over processes of the sums of share x mean is the mean
+            with ranks.summing(losses, last=rows is parts[-1]):
+                with _keyed(seed, step, rows.start, x0.device), precision.running():
+                    loss = losses(x0, cond, noise).mean() * share
+                precision.backward(loss)
+            total = total.to(loss) + loss.detach()
+        value = float(ranks.mean(total))
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss at step {step} is {value}: lower the learning rate, or check the data.")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient at step {step} has the norm {norm}: lower the learning rate.")
-        optimizer.step()
+        norm = precision.move(optimizer, parameters, clip, step)
         if ema is not None:
             ema.update(objective)
-        yield TrainStep(step, value, norm, optimizer.param_groups[0]["lr"])
+        yield TrainStep(step, value, norm, optimizer.param_groups[0]["lr"], average=ema)
 
 
 @contextmanager
@@ -143,28 +161,3 @@ class Order:
             self._order = Seeds.keyed(self.seed, [("epoch", epoch)]).streams[0].permutation(self.count)
             self._epoch = epoch
         return int(self._order[place])
-
-
-def warmup_decay(steps: int, *, warmup: int = 100, decay: float = 0.3) -> Callable[[int], float]:
-    """A factor of the learning rate: up over `warmup` steps, level, then down to 0 over the last `decay` of the run.
-
-    A run may be prolonged before its decay begins: until then no step depends on `steps`.
-    """
-    tail = max(1, round(decay * steps))
-
-    def factor(step: int) -> float:
-        return min(1.0, step / max(1, warmup), (steps - step + 1) / tail)
-
-    return factor
-
-
-def inverse_sqrt(reference: int, *, warmup: int = 0) -> Callable[[int], float]:
-    """A factor of the learning rate: up over `warmup` steps, level to `reference`, then sqrt(reference / step).
-
-    It never needs to know how long the run is. Source: Karras et al. 2024 (2312.02696) section 2.3 and public code.
-    """
-
-    def factor(step: int) -> float:
-        return min(1.0, step / max(1, warmup)) / math.sqrt(max(1.0, step / reference))
-
-    return factor

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sfumato.training.sharding import parameters
+
 
 class Profile(NamedTuple):
     """The profile of one average: its exponent, and the step at which it was taken."""
@@ -73,7 +75,7 @@ class PowerEma:
         self.updates += 1
         for exponent, average in zip(self.exponents, self.averages, strict=True):
             share = 1.0 - (1.0 - 1.0 / self.updates) ** (exponent + 1.0)
-            torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), share)
+            torch._foreach_lerp_(parameters(average), parameters(module), share)
             for mine, theirs in zip(average.buffers(), module.buffers(), strict=True):
                 mine.copy_(theirs)
 

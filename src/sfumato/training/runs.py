@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,15 @@ from torch import Tensor, nn
 
 from sfumato.data.files import beside
 from sfumato.noise import Seeds
-from sfumato.training import checkpoints
-from sfumato.training.ema import Ema
+from sfumato.training import averages as snapshots_of
+from sfumato.training import checkpoints, divergence, sharding
+from sfumato.training.averages import Averages
+from sfumato.training.divergence import Watch
 from sfumato.training.fit import Data, TrainStep, fit
+from sfumato.training.power_ema import PowerEma
+from sfumato.training.precision import Precision
 from sfumato.training.ranks import Ranks
+from sfumato.training.validation import HeldOut, moved
 
 
 def run(
@@ -30,21 +37,37 @@ def run(
     batch: int,
     rate: float = 1e-3,
     seed: int = 0,
-    ema_decay: float = 0.999,
+    ema_decay: float | Sequence[float] = 0.999,
+    widths: Sequence[float] = (),
+    snapshots: int = 1000,
     schedule: Callable[[int], float] | None = None,
     every: int = 250,
+    accumulate: int = 1,
+    precision: str = "fp32",
+    held_out: HeldOut | None = None,
+    only: checkpoints.Only | None = None,
+    warn: Callable[[str], object] = warnings.warn,
     device: torch.device | str = "cpu",
     ranks: Ranks | None = None,
 ) -> Iterator[TrainStep]:
     """Trains in `folder` and yields each step; continues bit for bit from the folder's checkpoint if there is one.
 
-    Closing the generator between two steps (`close()`, or leaving the loop over it) saves a checkpoint first.
+    Closing the generator between two steps (`close()`, or leaving the loop over it) saves a checkpoint first. A step at
+    which one is saved has its line of metrics.jsonl as `row`.
 
     Args:
         config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}, and what else must be
             the same when the run is continued.
         rate: peak learning rate of AdamW.
+        ema_decay: of the average that the model is made of; of several, the first.
+        widths: relative widths of power-function averages, which are kept every `snapshots` steps in the subfolder
+            `averages`, so that `averages.mixed` makes one of any width afterwards.
         every: steps between checkpoints, each with a line in metrics.jsonl (step, mean loss, hours, learning rate).
+        accumulate: parts of a batch whose gradients are summed, as in `fit`.
+        precision: "fp32", "bf16" or "fp16".
+        held_out: items whose loss under the averaged weights joins each line: "held_out", and by noise "levels".
+        only: which tensors are stored, by name, where most never change; all if not given.
+        warn: told when the loss runs away; the last checkpoint is then kept as checkpoint.good.safetensors too.
         ranks: the processes that train together, `joined()`; all read the folder, the first alone writes. A run may go
             on with another number of them.
 
@@ -59,42 +82,71 @@ def run(
     if not ranks.first:
         _settle(folder, config)
     objective.to(device)
+    decays = [ema_decay] if isinstance(ema_decay, int | float) else ema_decay
+    averages, half = Averages(objective, decays, widths), Precision(precision, device)
+    for module in (objective, *averages.modules().values()):
+        ranks.shard(module)
     optimizer = torch.optim.AdamW(objective.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    ema = Ema(objective, ema_decay)
     info: dict[str, Any] = {"step": 0, "hours": 0.0}
     if path.exists():
-        info = checkpoints.load(path, objective, optimizer, ema)
+        info = checkpoints.load(path, objective, optimizer, averages, only=only)
+        half.load(info.get("scaler", {}))
     before, began = float(info["hours"]), time.perf_counter()
     losses: list[float] = []
+    watch = Watch()
     start = saved = int(info["step"])
     if ranks.first:
         _forget(folder / "metrics.jsonl", start)
     ranks.wait()  # all have read the checkpoint before the next one is written
 
-    def keep(step: TrainStep) -> None:
-        if not ranks.first:
-            return
+    def keep(step: TrainStep) -> TrainStep:
+        if not (ranks.first or ranks.sharded):
+            return step
         hours = before + (time.perf_counter() - began) / 3600
-        row = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
-        # The line first: should the run die before the checkpoint is there, `_forget` takes the line back.
-        with open(folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        checkpoints.save(path, objective, optimizer, ema, {"step": step.index, "hours": hours})
+        row: dict[str, Any] = {"step": step.index, "loss": sum(losses) / len(losses), "hours": hours, "rate": step.rate}
+        if held_out is not None:
+            row["held_out"] = held_out.loss(averages.average)
+            if not ranks.sharded and (levels := held_out.by_level(averages.average)):
+                row["levels"] = levels
+        scaler = {"scaler": state} if (state := half.state()) else {}
+        kept = checkpoints.gathered(
+            objective, optimizer, averages, {"step": step.index, "hours": hours} | scaler, only=only
+        )
+        if ranks.first:
+            # The line first: should the run die before the checkpoint is there, `_forget` takes the line back.
+            with open(folder / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(row) + "\n")
+            checkpoints.write(path, kept)
         losses.clear()
+        return replace(step, row=row)
 
     placed = OnDevice(data, device)
     plan: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "start": start, "schedule": schedule}
-    for step in fit(objective, placed, optimizer, **plan, ema=ema, ranks=ranks):
+    more: dict[str, Any] = {"accumulate": accumulate, "precision": half, "ranks": ranks}
+    for step in fit(objective, placed, optimizer, **plan, **more, ema=averages):
         losses.append(step.loss)
+        if (said := watch(step.loss)) and ranks.first:
+            good = divergence.keep(path)
+            warn(f"{said} The checkpoint before it is kept as {good}." if good else said)
+        if averages.power and (step.index % snapshots == 0 or step.index == steps):
+            _snapshot(folder, step.index, averages.power, only, ranks)
         if step.index % every == 0 or step.index == steps:
-            keep(step)
-            saved = step.index
+            step, saved = keep(step), step.index
         try:
             yield step
         except GeneratorExit:
             if saved < step.index:
                 keep(step)
             raise
+
+
+def _snapshot(folder: Path, step: int, power: PowerEma, only: checkpoints.Only | None, ranks: Ranks) -> None:
+    states = [
+        {k: sharding.whole(v) for k, v in average.state_dict().items() if only is None or only(k)}
+        for average in power.averages
+    ]
+    if ranks.first:
+        snapshots_of.write(folder, step, power.exponents, states)
 
 
 def _settle(folder: Path, config: dict[str, Any]) -> None:
@@ -157,10 +209,4 @@ class OnDevice:
 
     def batch(self, items: list[int], noise: Seeds) -> tuple[Tensor, Any]:
         x0, cond = self.data.batch(items, noise)
-        return x0.to(self.device), _moved(cond, self.device)
-
-
-def _moved(cond: Any, device: torch.device | str) -> Any:
-    if cond is None:
-        return None
-    return cond.to(device) if isinstance(cond, Tensor) else {key: value.to(device) for key, value in cond.items()}
+        return x0.to(self.device), moved(cond, self.device)

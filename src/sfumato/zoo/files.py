@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sfumato import recipes
-from sfumato.codecs import Affine, Alphabet, Codec, Quantized
+from sfumato.codecs import Affine, Alphabet, Channels, Codec, Quantized
 from sfumato.denoisers import Denoiser
 
 SHIPPED = Path(__file__).parent
@@ -119,8 +119,10 @@ def read_codec(config: Mapping[str, Any]) -> Codec:
         return Quantized(int(codec["levels"]))
     if kind == "alphabet":
         return Alphabet(str(codec["symbols"]))
+    if kind == "channels":
+        return Channels(tuple(codec["scale"]), tuple(codec["shift"]))
     if kind != "affine":
-        raise ValueError(f"codecs of kind 'affine', 'quantized' and 'alphabet' can be read, got {kind!r}.")
+        raise ValueError(f"codecs of kind 'affine', 'channels', 'quantized' and 'alphabet' can be read, got {kind!r}.")
     return Affine(float(codec["scale"]), float(codec["shift"]))
 
 
@@ -130,8 +132,8 @@ def codec_config(codec: Codec) -> dict[str, Any]:
     Raises:
         ValueError: for a codec that a config cannot hold.
     """
-    if not isinstance(codec, Affine | Quantized | Alphabet):
-        raise ValueError(f"a config holds an Affine codec, Quantized or Alphabet, got {type(codec).__name__}.")
+    if not isinstance(codec, Affine | Channels | Quantized | Alphabet):
+        raise ValueError(f"a config holds an Affine codec, Channels, Quantized, Alphabet, got {type(codec).__name__}.")
     return {"kind": type(codec).__name__.lower(), **dataclasses.asdict(codec)}
 
 

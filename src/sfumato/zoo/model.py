@@ -20,7 +20,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
 from sfumato.samplers import Sampler, blank, trajectory
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files, memory
+from sfumato.zoo import defaults, files, memory, tuned
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
@@ -286,7 +286,10 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     config = files.read_config(folder)
     codec = files.read_codec(config)
     _, denoiser = files.build(config)
-    files.read_weights(folder, denoiser)
+    if "lora" in config:
+        config = tuned.read(folder, config, denoiser)
+    else:
+        files.read_weights(folder, denoiser)
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     if inner := getattr(denoiser, "codec", None):
         codec = inner(codec)  # a latent model carries its autoencoder

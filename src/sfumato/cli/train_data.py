@@ -1,0 +1,174 @@
+"""What is trained on: the reader that fits the data, and the fields of a recipe that follow from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from sfumato.noise import Seeds
+
+ARRAYS = (".npy", ".npz")
+TEXTS = (".txt",)
+TABLES = (".csv", ".tsv", ".parquet", ".pq")
+PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
+WINDOWS = {"text": 128, "sound": 4096}  # characters, samples of a training item
+FEW = 5000  # items below which the preset "small" holds
+ONLY = {  # which options mean something for which kind
+    "pictures": ("size", "channels", "fit", "classes", "augment"),
+    "shards": ("size", "channels", "fit", "classes", "augment"),
+    "sound": ("size",),
+    "table": ("size",),
+    "text": ("size",),
+    "array": ("augment",),
+}
+
+
+def kind(data: Path) -> str:
+    """pictures, shards, sound, table, text or array.
+
+    Raises:
+        FileNotFoundError, ValueError: if it is not there, or none of these.
+    """
+    from sfumato.data.wave import sounds
+
+    if data.is_dir():
+        if any(data.glob("*.tar")):
+            return "shards"
+        return "sound" if sounds(data) and not _any_picture(data) else "pictures"
+    if not data.exists():
+        raise FileNotFoundError(f"{data} is not there.")
+    suffix = data.suffix.lower()
+    kinds = {".tar": "shards", **dict.fromkeys(ARRAYS, "array"), **dict.fromkeys(TEXTS, "text")}
+    kinds |= dict.fromkeys(TABLES, "table")
+    if suffix not in kinds:
+        raise ValueError(
+            "training data are a folder of pictures, sounds or .tar shards, or a .npy, .npz, .csv, .parquet, .tar or "
+            f".txt file, got {data.name}."
+        )
+    return kinds[suffix]
+
+
+def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a reader, from what was asked for.
+
+    Raises:
+        typer.BadParameter: for an option that means nothing for such data.
+    """
+    for name in ("size", "channels", "fit", "classes", "augment"):
+        if name in asked and name not in ONLY[what]:
+            right = " and ".join(key for key, names in ONLY.items() if name in names)
+            raise typer.BadParameter(f"--{name} is for {right}: these data are of the kind {what!r}; leave it out.")
+    if what in ("pictures", "shards"):
+        return {name: asked.get(name, value) for name, value in PICTURES.items()}
+    return {"size": asked["size"]} if "size" in asked else {}
+
+
+def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
+    """The data as a source of items."""
+    from sfumato.data import images, tables, tar_shards, text, wave
+    from sfumato.data.arrays import Arrays
+    from sfumato.data.table_windows import TableWindows
+
+    if what in ("pictures", "shards"):
+        make = images.ImageFolder if what == "pictures" else tar_shards.TarShards
+        flip = not plan.get("augment")  # which then mirrors, and says so
+        return make(data, plan["size"], plan["channels"], fit=plan["fit"], flip=flip, classes=plan["classes"])
+    if what == "sound":
+        return wave.WaveFolder(data, plan.get("size", WINDOWS["sound"]))
+    if what == "table":
+        return TableWindows(tables.read_table(data), plan.get("size"))
+    if what == "text":
+        return text.Text(text.read(data), plan.get("size", WINDOWS["text"]))
+    return Arrays.read(data)
+
+
+def categories(source: Any, make: Any, recipe: str, known: Sequence[str], chosen: dict[str, Any]) -> Any:
+    """The source as the recipe takes it: levels of pictures, or symbols of text, where it is one on categories."""
+    from sfumato.data.arrays import Arrays
+    from sfumato.data.levels import Levels
+    from sfumato.data.text import Text
+    from sfumato.recipes.tokens import Tokens
+
+    if isinstance(source, Text):
+        if "length" not in known:
+            raise typer.BadParameter(f"{recipe} is not for text: ardm, mdlm and d3pm are.")
+        if "levels" in chosen and chosen["levels"] != len(source.codec.symbols):
+            raise typer.BadParameter("levels is decided by the text: leave --set levels out.")
+        return source
+    if getattr(source, "missing", False) and "strategy" not in known:
+        raise typer.BadParameter(f"numbers are missing in the table, which {recipe} does not take: csdi does.")
+    if not issubclass(make, Tokens):  # a field `levels` may also count levels of noise
+        return source
+    if len(source.event) != 3 or (isinstance(source, Arrays) and not source.pictures):
+        raise typer.BadParameter(f"{recipe} is for pictures of whole numbers, or text: these are real numbers.")
+    return Levels(source, chosen.get("levels", 256))
+
+
+def guess(source: Any, *, whole: bool) -> dict[str, Any]:
+    """Fields that the data decide, or suggest."""
+    from sfumato.data.text import Text
+
+    if isinstance(source, Text):
+        few = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.1 if len(source) < FEW else 0.0}  # (ours)
+        return {**few, "length": source.event[0], "levels": len(source.codec.symbols), "logistic": False}
+    sizes = {"channels": source.event[0], "dims": len(source.event) - 1, "classes": len(source.names)}
+    series = {"strategy": "prior", "scheme": "v"} if hasattr(source, "columns") else {}  # windows, without a condition
+    return network(source.event, len(source), whole=whole) | sizes | series
+
+
+def network(event: tuple[int, ...], items: int, *, whole: bool) -> dict[str, Any]:
+    """Fields of the U-Net for items of this shape (ours): levels down to about 4 positions a side; attention on the
+    coarsest where things are seen whole; dropout where there are few."""
+    side, dims = min(event[1:]), len(event) - 1
+    patch = 2 if side >= 24 else 1
+    levels = min(3, max(1, int(math.log2(max(side / patch / 4, 1))) + 1))
+    coarse = math.prod(math.ceil(n / (patch * 2 ** (levels - 1))) for n in event[1:])
+    return {
+        "widths": {1: (64,), 2: (64, 128), 3: (64, 96, 128)}[levels],
+        "patch": patch,
+        "attention": (levels - 1,) if whole and coarse <= 256 else (),
+        "dims": dims,
+        "dropout": 0.1 if items < FEW else 0.0,
+    }
+
+
+def spread(source: Any, seed: int) -> float:
+    """Standard deviation of the data in model space, two digits, from up to 256 items."""
+    from sfumato.noise import Seeds
+
+    items = list(range(0, len(source), max(1, len(source) // 256)))[:256]
+    x0, _ = source.batch(items, Seeds.keyed(seed, (("spread", item) for item in items)))
+    return max(0.05, round(float(x0.std()), 2))
+
+
+class Recoded:
+    """The items of `source` in the model space of another codec, without their classes if that is asked for."""
+
+    def __init__(self, source: Any, codec: Any, *, labelled: bool = True) -> None:
+        self.source, self.codec, self.labelled = source, codec, labelled
+        self.event, self.names = source.event, source.names if labelled else ()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, items: list[int], noise: Seeds) -> tuple[Tensor, Any]:
+        """(x0, cond) of these items."""
+        x0, cond = self.source.batch(items, noise)
+        if self.codec != self.source.codec:
+            x0 = self.codec.encode(self.source.codec.decode(x0))
+        return x0, cond if self.labelled else None
+
+
+def _any_picture(folder: Path) -> bool:
+    from sfumato.data.images import suffixes
+
+    known = suffixes()
+    return any(file.suffix.lower() in known for file in folder.rglob("*"))
