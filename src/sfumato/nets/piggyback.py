@@ -32,9 +32,7 @@ class Guider(nn.Module):
         self.clock = Clock(emb)
         self.enter = nn.Conv2d(entering * patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(w, emb, 2, False, 0.0) for w in widths)
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.leave = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, guided, strict=True))
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)

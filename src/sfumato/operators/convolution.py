@@ -42,8 +42,11 @@ class Convolution(Linear):
     def __post_init__(self) -> None:
         if self.padding not in ("reflect", "zero", "valid"):
             raise ValueError(f'padding is "reflect", "zero" or "valid", got {self.padding!r}: Blur is circular.')
-        if self.kernel.ndim not in (1, 2, 3, 4):
-            raise ValueError(f"a kernel has one axis (signals) or two (images), after (B, 1) if each row has its own, got {tuple(self.kernel.shape)}.")
+        if self.kernel.ndim not in (1, 2) and not (self.kernel.ndim in (3, 4) and self.kernel.shape[1] == 1):
+            raise ValueError(
+                "a kernel has one axis (signals) or two (images), or one for each row is (B, 1, *taps), got "
+                f"{tuple(self.kernel.shape)}."
+            )
 
     @classmethod
     def gaussian(

@@ -17,7 +17,7 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.blind import rows, unit_sum
 
-EXAMPLE = "sfumato restore picture.png --operator deblur --std 2 --sigma 0.02 --solver blind-dps -o out"
+EXAMPLE = "sfumato restore picture.png --operator blind-deblur --width 15 --solver blind-dps --steps 200 -o out"
 
 
 class Pair(NamedTuple):

@@ -112,7 +112,7 @@ def spectral_start(
     floor = alpha * known.k
     sharp = floor <= level  # false where floor is 0 inf
     std = torch.where(sharp, (level**2 - floor**2).sqrt(), level)
-    x = operator.V(torch.addcmul(torch.where(sharp, alpha, 0.0) * known.y, std, operator.Vt(noise.normal(like))))
+    x = operator.V(torch.addcmul(torch.where(sharp, alpha * known.y, 0.0), std, operator.Vt(noise.normal(like))))
     shift = process.shift(t, like)
     return x + shift if isinstance(shift, Tensor) else x
 
