@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +34,19 @@ from sfumato.operators import Identity
 from sfumato.solvers import ADP
 
 BOX = {"low": -1.0, "high": 1.0}
+
+
+def fgsm(net: Classifier, x: Tensor, labels: Tensor, eps: float) -> Tensor:
+    """One step."""
+    return linf_attack(classifier_gradient(net), x, labels, eps, steps=1, size=eps, **BOX)
+
+
+def pgd(net: Classifier, x: Tensor, labels: Tensor, eps: float) -> Tensor:
+    """Twenty, from a random start."""
+    return linf_attack(classifier_gradient(net), x, labels, eps, steps=20, size=eps / 4, start=Noise(2), **BOX)
+
+
+ATTACKS = {"fgsm": fgsm, "pgd": pgd}
 
 
 def adversarial(data: Labelled, eps: float, *, batch: int = 128) -> Classifier:
@@ -92,21 +106,8 @@ def main() -> None:
     }
     for radius in args.eps:
         eps = 2 * radius / 255  # in model space, [-1, 1]
-        robust = timed(seconds, f"training on attacks of {radius:g}/255", lambda: adversarial(data, eps))  # noqa: B023
-        attacks: dict[str, Callable[[Classifier], Tensor]] = {
-            "fgsm": lambda net: linf_attack(classifier_gradient(net), x, labels, eps, steps=1, size=eps, **BOX),  # noqa: B023
-            "pgd": lambda net: linf_attack(
-                classifier_gradient(net),
-                x,
-                labels,
-                eps,
-                steps=20,
-                size=eps / 4,
-                start=Noise(2),
-                **BOX,  # noqa: B023
-            ),
-        }
-        blind, hers = ({name: attack(net) for name, attack in attacks.items()} for net in (plain, robust))
+        robust = timed(seconds, f"training on attacks of {radius:g}/255", partial(adversarial, data, eps))
+        hers, blind = ({n: a(net, x, labels, eps) for n, a in ATTACKS.items()} for net in (robust, plain))
         adaptive = through(purify, classifier_gradient(plain), args.eot)
         strong = linf_attack(adaptive, x, labels, eps, steps=args.moves, size=eps / 4, **BOX)
         table[f"{radius:g}"] = {

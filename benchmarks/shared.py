@@ -75,7 +75,7 @@ def gained(values: Tensor) -> str:
 
 
 def sheet(path: Path | None, rows: list[list[Tensor]], factor: int = 1) -> None:
-    """Color or grey pictures in [0, 1], (3 or 1, H, W), rows of them of one size, with a white line between, to a PNG."""
+    """Pictures in [0, 1], (3 or 1, H, W), rows of them of one size, with a white line between, to a PNG."""
     if path is None:
         return
     cells = [

@@ -433,7 +433,7 @@ def test_gradient_in_the_taps(taps, size):
 
 
 def test_gradient_of_the_expected_square():
-    """x = mean + the unit vectors of a covariance in turn: the mean of their gradients is that of mean and covariance."""
+    """x = mean + v or mean - v, as likely: the mean of the two gradients is that of the mean and v v^T."""
     size, taps = (9,), Noise(0).normal(torch.zeros(1, 1, 3).double())
     mean, y, v = (Noise(i).normal(torch.zeros(1, 1, 9).double()) for i in (1, 2, 3))
     A = ops.Blur(torch.zeros(1, 1, 3).double(), size)

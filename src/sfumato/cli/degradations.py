@@ -125,7 +125,9 @@ def build(wanted: Settings, x: Tensor) -> Operator:
         return _simulated(wanted, (height, width))
     if wanted.operator == "blind-deblur":
         first = GibbsDDRM.kernel(wanted.width or WIDTH)
-        return operators.Blur(first, (height, width)) if wanted.border == "circular" else operators.Convolution(first, "valid")
+        if wanted.border == "circular":
+            return operators.Blur(first, (height, width))
+        return operators.Convolution(first, "valid")
     if wanted.operator == "deblur":
         borders: Any = wanted.border or "circular"
         if wanted.std:

@@ -78,7 +78,7 @@ def command(
     border: Annotated[
         str,
         typer.Option(
-            help="deblur: what lies beyond it: circular, reflect, zero, or valid (the scene goes on, as with blind-deblur)."
+            help="deblur: what lies beyond it: circular, reflect, zero, or valid: the scene goes on (blind: valid)."
         ),
     ] = "",
     sigma: Annotated[

@@ -1,8 +1,9 @@
-"""A frozen U-Net and a small trained one that adds to its features: what was seen guides a prior that was never told."""
+"""A frozen U-Net and a small trained one that adds to its features, so that what was seen guides it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from sfumato.nets.unet import Block, Clock, UNet, pad_to, unshuffle
 
 
 class Guider(nn.Module):
-    """`guider(u, c_noise, image)` to one tensor for each level of a U-Net of images, shaped as its features; 0 at first.
+    """`guider(u, c_noise, image)` to one tensor for each level of a U-Net, shaped as its features; zeros at first.
 
     The way down of a U-Net with one block a level, that sees the image laid beside u.
 
@@ -32,7 +33,7 @@ class Guider(nn.Module):
         self.clock = Clock(emb)
         self.enter = nn.Conv2d(entering * patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(w, emb, 2, False, 0.0) for w in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.leave = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, guided, strict=True))
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)

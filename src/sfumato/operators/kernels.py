@@ -88,7 +88,7 @@ def oval(width: int, long: float, short: float, angle: float = 0.0) -> Tensor:
 
 
 def family(width: int, kind: str = "all") -> Tensor:
-    """Kernels of one kind in steps that a picture can tell apart, (K, width, width): what a blind method may choose from.
+    """Kernels of one kind, (K, width, width), in steps that a picture can tell apart: what a blind method chooses from.
 
     "defocus": discs of radius 0.5, 0.75, ... up to the border; "motion": lines of length 1, 2, ... up to the width, in
     16 directions; "gaussian": round normal kernels of std 0.5, 0.75, ... up to a fifth of the width; "all" of them.
@@ -104,7 +104,7 @@ def family(width: int, kind: str = "all") -> Tensor:
     }
     if kind != "all" and kind not in kinds:
         raise ValueError(f"kernels are of the kind {', '.join(kinds)} or all, got {kind!r}.")
-    return torch.stack(sum(kinds.values(), []) if kind == "all" else kinds[kind])
+    return torch.stack([k for name, members in kinds.items() if kind in (name, "all") for k in members])
 
 
 def _drawn(points: Tensor, light: Tensor, width: int) -> Tensor:

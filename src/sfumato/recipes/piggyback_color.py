@@ -13,7 +13,7 @@ from sfumato.estimate import Estimate
 from sfumato.guides import CFG
 from sfumato.nets import Guider, Piggyback
 from sfumato.noise import Noise, Seeds
-from sfumato.operators import Gray, Measurement, Operator
+from sfumato.operators import Gray, Linear, Measurement, Operator
 from sfumato.processes import Time
 from sfumato.recipes import edm as prior
 from sfumato.solvers.base import Guided, Solver
@@ -36,11 +36,12 @@ class Colorize(Guided):
     """Colors for a grey picture, from a trained guider: DDIM on D + A^+ (y - A D), A the luma, so that y is kept.
 
     D is the guided denoiser, CFG with the frozen prior as the null where `scale` is not 1 (two calls). Needs a denoiser
-    of `Recipe`, trained on luma.
+    of `Recipe`, trained on luma. At t = 0 the luma is y once more, and colors out of range are paled until it fits.
 
     Args:
         scale: of classifier-free guidance.
         hints: colors that are known, model space, and where: (B or 1, 4, H, W), color times mask and mask.
+        low, high: range of colors, model space.
 
     Source: Liu et al. 2023 (2304.11105) sections 3.2 and 3.3; 50 DDIM steps.
     """
@@ -48,15 +49,37 @@ class Colorize(Guided):
     steps: int = 50
     scale: float = 1.0
     hints: Tensor | None = field(default=None, compare=False, repr=False)
-    needs = Gray
+    low: float = -1.0
+    high: float = 1.0
+    needs = Linear
 
     def check(self, operator: Operator) -> None:
-        super().check(operator)
         if not _luma(operator):
-            raise TypeError(f"the guider was trained on luma: take Gray.luma(), got weights {operator.weights}.")  # type: ignore[attr-defined]
+            raise TypeError(
+                f"the guider was trained on luma: it needs Gray.luma(), got {operator}. Use DDNM or DiffPIR."
+            )
 
     def guide(self, denoiser: Denoiser, m: Measurement) -> Denoiser:
         return _Kept(CFG(denoiser, self.scale).given({"image": seen(m.y, self.hints)}), m)
+
+    def step(
+        self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        xs, memory = super().step(denoiser, m, xt, t, s, memory, noise)
+        return (shown(_kept(xs, m), m.y, self.low, self.high) if s == 0.0 else xs), memory
+
+
+def shown(x: Tensor, y: Tensor, low: float, high: float) -> Tensor:
+    """x of luma y, each pixel's color paled (x - y shrunk) as far as it must be to lie in [low, high]."""
+    c = x - y
+    room = torch.where(c > 0, high - y, low - y).div(torch.where(c == 0, 1.0, c))
+    share = torch.where(c == 0, 1.0, room).clamp(0.0, 1.0).amin(1, keepdim=True)
+    return y + share * c
+
+
+def _kept(x: Tensor, m: Measurement) -> Tensor:
+    """x with the luma of m."""
+    return x + m.operator.pinv(m.residual(x))  # type: ignore[attr-defined, no-any-return]
 
 
 class _Kept(Wrapper):
@@ -67,8 +90,7 @@ class _Kept(Wrapper):
         self.m = m
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
-        D = self.inner(xt, t, cond).mean
-        return Estimate(D + self.m.operator.pinv(self.m.residual(D)))  # type: ignore[attr-defined]
+        return Estimate(_kept(self.inner(xt, t, cond).mean, self.m))
 
 
 @dataclass(frozen=True)
@@ -77,15 +99,15 @@ class Recipe(prior.Recipe):
 
     D(x_t, y) = c_skip x_t + c_out F(c_in x_t; h + G(c_in x_t, y, hints)),   w |D - x_0|^2 over G alone,
 
-    h the features of the frozen net F on its way down, G zero at first, y the luma of x_0. Sampling is DDIM; the luma of
-    each estimate is replaced by y (`Colorize`), so the result holds y to the last noise of the process. Hints are single
-    pixels of x_0, given in training to a share of the pictures, as a user would dot colors.
+    h the features of the frozen net F on its way down, G zero at first, y the luma of x_0. Sampling is DDIM; the luma
+    of each estimate is replaced by y (`Colorize`), and the result holds y exactly. Hints are single pixels of x_0, as a
+    user would dot colors, given in training to half of the pictures.
 
     Ours: no text and no latent space. The paper's prior is Stable Diffusion, its guider is fed the latent code, and a
-    decoder that sees the lightness puts the luma back; here the prior works on pixels, and the luma is put back by
-    A^+ = w / |w|^2, exactly and at every step. Its grey is Lab's L; here it is the luma that grey files hold, on which a
-    linear operator works, so that `DDNM` and `DiffPIR` can be set beside it. Colors are as good as the prior's knowledge
-    of things: one of textures knows skies, leaves and stone, and gives the mean hue elsewhere.
+    decoder that sees the lightness puts it back; here the prior works on pixels, and the luma is put back by
+    A^+ = w / |w|^2, exactly and at every step. Its grey is Lab's L; here it is the luma that grey files hold, which is
+    linear in x, so that `DDNM` and `DiffPIR` can be set beside it. Colors are as good as the prior's knowledge of
+    things: one of textures knows leaves, skies and stone, and gives elsewhere a mean hue.
 
     Args:
         guider: feature channels of the guider at each level.

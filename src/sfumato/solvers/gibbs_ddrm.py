@@ -44,8 +44,8 @@ class GibbsDDRM(Solver):
     too wide hardly sees, y divided by it is not x_0 but noise or worse. So begin with a wide kernel, `kernel`: it sees
     coarse things alone, and finer ones come in as it is mended; begun too narrow, it stays so.
 
-    D is smoother than x_0, so a kernel fitted to it is too sharp, and where D is smooth the two end at the picture as it
-    was seen and a point. That passes where the prior nearly knows the picture, as one of faces does. `spread` (ours)
+    D is smoother than x_0, so a kernel fitted to it is too sharp, and where D is smooth the two end at the picture as
+    it was seen and a point. That passes where the prior nearly knows the picture, as one of faces does. `spread` (ours)
     fits phi to E |y - A_phi x_0|^2 given x_s in place of |y - A_phi D|^2, with Cov[x_0 | x_s] = sigma^2 / alpha dD/dx_s
     along one random direction, a call more for each round; on photographs with the shipped prior it is needed.
 
