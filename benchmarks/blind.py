@@ -134,8 +134,8 @@ def main() -> None:
             f"noise {SIGMA}",
             f"PSNR {means[key]:.2f} dB; {means[f'{key}_again']:.2f} where the default solver is told its kernel (gain "
             f"over the blurred picture, {means['blurred']:.2f}: {gained(gain)}, standard error), "
-            f"{means['first_again']:.2f} told the first kernel, {means['told']:.2f} the true one; relative error of the "
-            f"kernel {means[f'{key}_kernel']:.2f}, of the first one {means['first_kernel']:.2f}",
+            f"{means['first_again']:.2f} told the first kernel, {means['told']:.2f} the true one; relative error of "
+            f"the kernel {means[f'{key}_kernel']:.2f}, of the first one {means['first_kernel']:.2f}",
         )
     if args.picture is not None:
         for key in methods:

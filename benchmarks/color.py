@@ -26,7 +26,7 @@ from sfumato.solvers import DDNM, DiffPIR
 
 
 def colorfulness(x: Tensor) -> float:
-    """sqrt(var rg + var yb) + 0.3 sqrt(mean rg^2 + mean yb^2) of values of 0 to 255, rg = R - G, yb = (R + G) / 2 - B."""
+    """sqrt(var rg + var yb) + 0.3 sqrt(mean rg^2 + mean yb^2) of 0 to 255, rg = R - G, yb = (R + G) / 2 - B."""
     r, g, b = (255 * x.clamp(0, 1)).flatten(2).unbind(1)
     rg, yb = r - g, (r + g) / 2 - b
     spread = (rg.var(1) + yb.var(1)).sqrt()
@@ -74,12 +74,13 @@ def main() -> None:
     keep(
         args,
         "piggyback-color",
-        f"the 11 color pictures of photo12, {args.side} x {args.side} of their halves; guider of 0.4 million weights on the "
-        "shipped model photo, 700 steps of 16 crops",
+        f"the 11 color pictures of photo12, {args.side} x {args.side} of their halves; a guider of 0.4 million weights on "
+        "the shipped model photo, 700 steps of 16 crops",
         f"PSNR of one sample {means['piggyback-color'][0]:.2f} dB (DDNM {means['ddnm'][0]:.2f}, gain {gains['ddnm']}; "
         f"DiffPIR {means['diffpir'][0]:.2f}, gain {gains['diffpir']}; the grey picture {means['grey'][0]:.2f}, gain "
-        f"{gains['grey']}, standard error); the mean of {args.samples} samples {means['piggyback-color_mean'][0]:.2f}, gain "
-        f"over grey {gains['mean over grey']}; colorfulness {means['piggyback-color'][1]:.0f}, true {means['true'][1]:.0f}",
+        f"{gains['grey']}, standard errors); the mean of {args.samples} samples "
+        f"{means['piggyback-color_mean'][0]:.2f}, gain over grey {gains['mean over grey']}; colorfulness "
+        f"{means['piggyback-color'][1]:.0f}, true {means['true'][1]:.0f}",
     )
     sheet(args.picture, [list(row) for row in zip(*cells, strict=True)])
 
