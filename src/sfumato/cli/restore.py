@@ -339,10 +339,13 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
 def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, Any]:
     """Writes the pictures; returns what the manifest says of them."""
     from sfumato.cli import outputs
+    from sfumato.operators import Convolution
 
     if grey:
         result = replace(result, samples=result.samples.mean(2, keepdim=True))
     said: dict[str, Any] = {}
+    if result.found is not None and isinstance(m.operator, Convolution):
+        result = replace(result, samples=result.samples[m.operator.inside(m.y)])
     outputs.write_picture(part / "restored.png", result.mean[0])
     outputs.write_items(part, result.samples[:, 0], "sample")
     if outputs.is_picture(m.y):

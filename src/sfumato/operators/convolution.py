@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,6 +81,13 @@ class Convolution(Linear):
     def taps(self) -> tuple[int, ...]:
         """Shape of one kernel."""
         return tuple(self.kernel.shape[-2:] if self.kernel.ndim % 2 == 0 else self.kernel.shape[-1:])
+
+    def inside(self, y: Tensor) -> tuple[Any, ...]:
+        """Where y lies in x_0, which is larger if borders are valid: an index."""
+        if self.padding != "valid":
+            return (...,)
+        first = [k - 1 - k // 2 for k in self.taps]
+        return (..., *(slice(a, a + n) for a, n in zip(first, y.shape[2:], strict=True)))
 
     def of_rows(self, index: Sequence[int], y: Tensor) -> Convolution:
         return replace(self, kernel=own(self.kernel, index, y))

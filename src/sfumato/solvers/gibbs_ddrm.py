@@ -160,7 +160,7 @@ class GibbsDDRM(Solver):
         blur = Blur(phi, tuple(x.shape[2:]))
         y = blur(x)
         y = y + m.sigma * noise.normal(y)
-        y[_inside(m)] = m.y.to(y)
+        y[m.operator.inside(m.y)] = m.y.to(y)
         return replace(m, operator=blur, y=y)
 
     def _moments(self, denoiser: Denoiser, xs: Tensor, s: Time, noise: Noise) -> tuple[Tensor, Pair | None]:
@@ -196,15 +196,6 @@ class GibbsDDRM(Solver):
             return g
 
         return gradient
-
-
-def _inside(m: Measurement) -> tuple[Any, ...]:
-    """Where y lies in x_0, for a valid convolution."""
-    assert isinstance(m.operator, Convolution)
-    return (
-        ...,
-        *(slice(k - 1 - k // 2, k - 1 - k // 2 + n) for k, n in zip(m.operator.taps, m.y.shape[2:], strict=True)),
-    )
 
 
 def _spread(m: Measurement) -> Tensor:
