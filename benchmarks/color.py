@@ -74,7 +74,7 @@ def main() -> None:
     keep(
         args,
         "piggyback-color",
-        f"the 11 color pictures of photo12, {args.side} x {args.side} of their halves; a guider (0.4 million weights) on "
+        f"the 11 color pictures of photo12, {args.side} x {args.side} of their halves; guider (0.4 million weights) on "
         "the shipped model photo, 700 steps of 16 crops",
         f"PSNR of one sample {means['piggyback-color'][0]:.2f} dB (DDNM {means['ddnm'][0]:.2f}, gain {gains['ddnm']}; "
         f"DiffPIR {means['diffpir'][0]:.2f}, gain {gains['diffpir']}; the grey picture {means['grey'][0]:.2f}, gain "

@@ -461,7 +461,7 @@ def middle_moments(k):
 
 
 def test_moments_of_discs_lines_and_ovals():
-    """A disc has radius^2 / 4 on each axis, a line length^2 / 12 along it and a pixel's spread, an oval its variances."""
+    """A disc has radius^2 / 4 on each axis, a line length^2 / 12 along it, an oval its variances."""
     for k, want, off in (
         (kernels.disc(21, 7.0), (49 / 4, 49 / 4, 0.0), 0.2),
         (kernels.line(31, 20.0), (0.0, 400 / 12, 0.0), 0.3),
@@ -489,10 +489,10 @@ def test_families_of_kernels():
     assert torch.equal(every[1], kernels.disc(9, 0.75)) and torch.equal(every[14], kernels.disc(9, 4.0))
     assert torch.equal(every[15 + 16 + 3], kernels.line(9, 2.0, 3 * math.pi / 16))
     assert torch.equal(every[-1], kernels.oval(9, 1.75, 1.75))
-    with pytest.raises(ValueError, match="motion, gaussian or all, got"):
+    with pytest.raises(ValueError, match="gaussian or all, got"):
         kernels.family(9, "shake")
     for make in (lambda v: kernels.disc(5, v), lambda v: kernels.line(5, v), lambda v: kernels.oval(5, v, 1.0)):
-        with pytest.raises(ValueError, match="is positive, got 0.0"):
+        with pytest.raises(ValueError, match=r"is positive, got 0\.0"):
             make(0.0)
     with pytest.raises(ValueError, match="oval: short is positive"):
         kernels.oval(5, 1.0, -1.0)

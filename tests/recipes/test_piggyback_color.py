@@ -108,7 +108,7 @@ def colors():
 
 
 def test_the_guided_law_of_normal_colors(colors):
-    """Given the luma, colors are normal with known mean and covariance, and their luma is y: to four standard errors."""
+    """Given the luma, colors are normal with known mean and covariance, to four standard errors; their luma is y."""
     n, y = 4000, 0.12
     m = sf.Measurement(Gray.luma(), torch.full((n, 1, 1, 1), y).double())
     x = Colorize(steps=60)(colors, m, Noise(0))[..., 0, 0]

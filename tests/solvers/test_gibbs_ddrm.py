@@ -260,7 +260,7 @@ def test_the_spread_is_that_of_x0(given):
     world = sf.GaussianWorld(torch.zeros(1, 4).double(), root @ root.T)
     for process in (LinearBeta(), sf.processes.EDM()):
         x, v = (sf.Noise(i).normal(torch.zeros(1, 1, 4).double()) for i in (1, 2))
-        D, pair = GibbsDDRM(spread=True)._moments(world.denoiser(process), x, 0.4, given(v))
+        _, pair = GibbsDDRM(spread=True)._moments(world.denoiser(process), x, 0.4, given(v))
         cov = world.covariance(x, 0.4, process)[0]
         torch.testing.assert_close(pair[0], v, atol=0, rtol=0)
         torch.testing.assert_close(pair[1][0, 0], cov @ v[0, 0], atol=1e-8, rtol=1e-6)
