@@ -19,7 +19,8 @@ from sfumato.recipes import edm as prior
 from sfumato.solvers.base import Guided, Solver
 from sfumato.training import Data, Denoising, LogNormal
 
-EXAMPLE = "sfumato restore grey.png --operator colorize --model RUN -o out  # RUN: python -m sfumato.zoo.train_color"
+EXAMPLE = "sfumato restore grey.png --operator colorize --model RUN -o out"
+# RUN comes from `python -m sfumato.zoo.train_color`.
 CHANNELS = 5  # of what the guider sees: luma, and of each hint its color (0 where there is none) and 1
 
 

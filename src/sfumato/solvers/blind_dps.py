@@ -47,6 +47,10 @@ class BlindDPS(Solver):
     negative taps to 0 and no more. (The public default, the count of taps, has no gradient at all.) Picture and kernel
     may shift against each other: align before scoring.
 
+    The two chains share their times, and a kernel of a few taps is decided where the picture is still smooth: with a
+    set of `examples` for a prior the kernel's chain soon settles on one of them, whatever y says later. With 80 steps
+    on a photograph it was a wrong one. The public code also clamps both estimates to [-1, 1]: `Clipped` does.
+
     The kernel found is in the last `step.memory.kernel`.
 
     Args:
