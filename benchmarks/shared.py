@@ -58,11 +58,11 @@ def write(args: argparse.Namespace, result: dict[str, Any]) -> None:
     print(text)
 
 
-def keep(args: argparse.Namespace, key: str, data: str, figure: str) -> None:
+def keep(args: argparse.Namespace, key: str, data: str, figure: str, *, more: str = "") -> None:
     """The sentence that the documentation prints of a method, where --figures names its folder."""
     if args.figures is None:
         return
-    command = f"python benchmarks/{Path(sys.argv[0]).name} --root ROOT --out OUT.json"
+    command = f"python benchmarks/{Path(sys.argv[0]).name} --root ROOT{more} --out OUT.json"
     minutes = round((time.perf_counter() - args.began) / 60, 1)
     line = {"data": data, "figure": figure, "command": command, "minutes": minutes}
     args.figures.mkdir(parents=True, exist_ok=True)

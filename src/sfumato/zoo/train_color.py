@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--prior", default="photo", help="a shipped name, or a folder, of the recipe edm")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=32, help="side of the crops")
     parser.add_argument("--reduce", type=int, default=4, help="by how much the photographs are reduced further")
