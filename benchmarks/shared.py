@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def options(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--out", type=Path, required=True, help="the figures, JSON")
     parser.add_argument("--picture", type=Path, help="samples, PNG")
+    parser.add_argument("--figures", type=Path, help="folder of the figures KEY.json that the documentation prints")
     parser.set_defaults(began=time.perf_counter())
     return parser
 
@@ -54,6 +56,38 @@ def write(args: argparse.Namespace, result: dict[str, Any]) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, "utf-8")
     print(text)
+
+
+def keep(args: argparse.Namespace, key: str, data: str, figure: str, *, more: str = "") -> None:
+    """The sentence that the documentation prints of a method, where --figures names its folder."""
+    if args.figures is None:
+        return
+    command = f"python benchmarks/{Path(sys.argv[0]).name} --root ROOT{more} --out OUT.json"
+    minutes = round((time.perf_counter() - args.began) / 60, 1)
+    line = {"data": data, "figure": figure, "command": command, "minutes": minutes}
+    args.figures.mkdir(parents=True, exist_ok=True)
+    (args.figures / f"{key}.json").write_text(json.dumps(line, indent=1) + "\n", "utf-8")
+
+
+def gained(values: Tensor) -> str:
+    """'+m +- e': the mean of gains and its standard error."""
+    return f"{float(values.mean()):+.2f} +- {float(values.std() / len(values) ** 0.5):.2f}"
+
+
+def sheet(path: Path | None, rows: list[list[Tensor]], factor: int = 1) -> None:
+    """Pictures in [0, 1], (3 or 1, H, W), rows of them of one size, with a white line between, to a PNG."""
+    if path is None:
+        return
+    cells = [
+        torch.cat([F.pad(x.detach().expand(3, -1, -1).clamp(0, 1), (1, 1, 1, 1), value=1.0) for x in row], 2)
+        for row in rows
+    ]
+    pixels = (torch.cat(cells, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST).save(
+        path, optimize=True
+    )
 
 
 def show(path: Path | None, rows: Tensor, factor: int) -> None:

@@ -229,6 +229,36 @@ def test_a_blind_solver_writes_the_kernel_and_is_judged_with_it(picture: Path, t
     assert kernel.shape[1:] == (3, 3) and float(kernel.max()) == 1.0
 
 
+@pytest.mark.parametrize("words", [[], ["--border", "circular"], ["--solver", "blind-dps"]])
+def test_a_kernel_that_nobody_knows(picture: Path, tiny: Path, tmp_path: Path, words: list[str]) -> None:
+    """One command: the picture in its own size, the kernel as a picture and in the manifest, of sum 1."""
+    few = ["--set", "rounds=1", "--set", "moves=3"] if "--solver" not in words else ["--set", "examples=4"]
+    out = tmp_path / "out"
+    call(
+        *("restore", picture, "--operator", "blind-deblur", "--width", 5, "--steps", 3, *words, *few),
+        *("--model", tiny, "-o", out, "-q"),
+    )  # fmt: skip
+    manifest = json.loads((out / "manifest.json").read_text())
+    kernel = np.array(manifest["kernel_found"])
+    assert kernel.shape == (5, 5) and kernel.sum() == pytest.approx(1.0, abs=1e-4)
+    assert read_image(out / "kernel.png").shape[1:] == (5, 5)
+    assert read_image(out / "restored.png").shape == read_image(picture).shape == (3, 20, 24)
+    assert manifest["settings"]["width"] == 5 and manifest["sigma"] > 0.05
+    assert manifest["solver"].startswith("BlindDPS" if "--solver" in words else "GibbsDDRM(steps=3")
+
+
+def test_a_blind_restoration_supposes_some_noise(tiny: Path, tmp_path: Path) -> None:
+    """A smooth picture without noise: 0.01 is taken, and said."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 20), torch.linspace(0, 1, 24), indexing="ij")
+    np.save(tmp_path / "x.npy", torch.stack([x, y, x]).numpy())
+    words = ["restore", tmp_path / "x.npy", "--model", tiny, "-o", tmp_path / "out", "--dry-run"]
+    assert "sigma 0.01," in call(*words, "--operator", "blind-deblur").stdout
+    assert "no one kernel fits so well" in call(*words, "--operator", "blind-deblur").stderr
+    assert "sigma 0.003," in call(*words, "--operator", "blind-deblur", "--sigma", 0.003).stdout
+    assert "sigma 0.01," not in call(*words, "--operator", "denoise").stdout
+    assert "spread=True" in call(*words, "--operator", "blind-deblur").stdout
+
+
 def test_a_result_with_kernels_is_judged_with_each() -> None:
     """y is the blur of the result by the kernel of its own sample: no residual but that of the second, of half."""
     from sfumato.cli.console import Console
@@ -251,6 +281,11 @@ def test_a_result_with_kernels_is_judged_with_each() -> None:
     [
         (["--operator", "inpaint"], "needs --mask"),
         (["--operator", "deblur"], "needs --kernel FILE or --std"),
+        (["--operator", "deblur", "--std", "1", "--width", "9"], "--width does not belong to --operator deblur"),
+        (["--operator", "blind-deblur", "--kernel", "k.png"], "--kernel does not belong to --operator blind-deblur"),
+        (["--operator", "blind-deblur", "--simulate"], "has no --simulate"),
+        (["--operator", "blind-deblur", "--border", "zero"], "has the borders valid and circular"),
+        (["--operator", "blind-deblur", "--sigma", "0.1", "--solver", "dps"], "dps looks for no kernel"),
         (["--operator", "deblur", "--std", "1", "--kernel", "k.png"], "one of them"),
         (["--operator", "deblur", "--std", "1", "--border", "odd"], "circular, reflect, zero, valid, got 'odd'"),
         (["--operator", "inpaint", "--border", "zero"], "--border does not belong to --operator inpaint"),

@@ -230,9 +230,9 @@ def test_convolution_errors():
     assert ops.Convolution(torch.ones(3, 3), "valid")(torch.ones(1, 1, 3, 3)).tolist() == [[[[pytest.approx(9.0)]]]]
     with pytest.raises(ValueError, match=r'padding is "reflect", "zero" or "valid", got .circular.: Blur is circular'):
         ops.Convolution(torch.ones(3), "circular")
-    for ndim in (0, 3):
+    for shape in ((), (2, 2, 2), (1, 2, 2, 2), (1,) * 5):
         with pytest.raises(ValueError, match="one axis"):
-            ops.Convolution(torch.ones([1] * ndim))
+            ops.Convolution(torch.ones(shape))
     with pytest.raises(ValueError, match=r"of 4, got \(1, 1, 4\)"):
         ops.Convolution(torch.ones(3, 3))(torch.zeros(1, 1, 4))
     with pytest.raises(ValueError, match="cannot be reflected"):
@@ -400,3 +400,99 @@ def test_stronger_motion_is_more_crooked():
 def test_motion_errors(width, intensity):
     with pytest.raises(ValueError, match=f"got {width} and {intensity}"):
         kernels.motion(Noise(0), width, intensity)
+
+
+def test_each_row_may_have_its_own_kernel():
+    x, taps = Noise(0).normal(torch.zeros(2, 3, 7, 8).double()), Noise(1).normal(torch.zeros(2, 1, 3, 4).double())
+    for padding in ("valid", "zero", "reflect"):
+        both = ops.Convolution(taps, padding)
+        assert both.taps == (3, 4)
+        for i in (0, 1):
+            one = ops.Convolution(taps[i, 0], padding)
+            torch.testing.assert_close(both(x)[i : i + 1], one(x[i : i + 1]), atol=1e-12, rtol=0)
+            own = both.of_rows([i], both(x))
+            torch.testing.assert_close(own(x[i : i + 1]), one(x[i : i + 1]), atol=1e-12, rtol=0)
+        assert both.event(both(x)) == one.event(one(x)) == (3, 7, 8)
+        place = torch.zeros_like(x)
+        place[both.inside(both(x))] = 1.0
+        assert float(place.sum()) == both(x).numel()
+    point = torch.zeros(2, 1, 3, 4).double()
+    point[:, :, 1, 2] = 1.0  # its middle: floor(width / 2)
+    seen = ops.Convolution(point, "valid")
+    assert torch.equal(x[seen.inside(seen(x))], x[:, :, 1:6, 1:6])
+    torch.testing.assert_close(seen(x), x[:, :, 1:6, 1:6], atol=1e-12, rtol=0)
+    signal, rows = x[:, :1, 0], taps[:, :, 0]
+    assert ops.Convolution(rows).taps == (4,)
+    want = torch.cat([ops.Convolution(rows[i, 0], "zero")(signal[i : i + 1]) for i in (0, 1)])
+    torch.testing.assert_close(ops.Convolution(rows, "zero")(signal), want, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("taps, size", [((3, 4), (6, 9)), ((5,), (7,)), ((4,), (5,)), ((7,), (5,))])
+def test_gradient_in_the_taps(taps, size):
+    """By automatic differentiation of |y - A_k x|^2 / 2, row by row; wide kernels wrap around more than once."""
+    k, x, y = (
+        Noise(i).normal(torch.zeros(2, c, *s).double()) for i, c, s in ((0, 1, taps), (1, 3, size), (2, 3, size))
+    )
+    k.requires_grad_()
+    half = 0.5 * (y - ops.Blur(k, size)(x)).square().sum()
+    (want,) = torch.autograd.grad(half, k)
+    got = ops.Blur(torch.zeros_like(k), size).taps_gradient(x, y)(k.detach())
+    torch.testing.assert_close(got, want, atol=1e-10, rtol=0)
+
+
+def test_gradient_of_the_expected_square():
+    """x = mean + v or mean - v, as likely: the mean of the two gradients is that of the mean and v v^T."""
+    size, taps = (9,), Noise(0).normal(torch.zeros(1, 1, 3).double())
+    mean, y, v = (Noise(i).normal(torch.zeros(1, 1, 9).double()) for i in (1, 2, 3))
+    A = ops.Blur(torch.zeros(1, 1, 3).double(), size)
+    both = [A.taps_gradient(mean + sign * v, y)(taps) for sign in (1, -1)]
+    got = A.taps_gradient(mean, y, (v, v))(taps)
+    torch.testing.assert_close(got, (both[0] + both[1]) / 2, atol=1e-10, rtol=0)
+    # a pair of negative curvature adds nothing
+    torch.testing.assert_close(A.taps_gradient(mean, y, (v, -v))(taps), A.taps_gradient(mean, y)(taps))
+
+
+def middle_moments(k):
+    """Mean (row, column) from the middle, and second moments (row row, column column, row column)."""
+    at = torch.arange(len(k)).double() - len(k) // 2
+    rows, columns = k.sum(1), k.sum(0)
+    second = ((rows * at**2).sum(), (columns * at**2).sum(), (k * at[:, None] * at[None]).sum())
+    return float((rows * at).sum()), float((columns * at).sum()), *(float(v) for v in second)
+
+
+def test_moments_of_discs_lines_and_ovals():
+    """A disc has radius^2 / 4 on each axis, a line length^2 / 12 along it, an oval its variances."""
+    for k, want, off in (
+        (kernels.disc(21, 7.0), (49 / 4, 49 / 4, 0.0), 0.2),
+        (kernels.line(31, 20.0), (0.0, 400 / 12, 0.0), 0.3),
+        (kernels.line(31, 20.0, math.pi / 2), (400 / 12, 0.0, 0.0), 0.3),
+        (kernels.line(31, 20.0, math.pi / 4), (400 / 24, 400 / 24, -400 / 24), 0.3),
+        (kernels.oval(41, 4.0, 2.0), (4.0, 16.0, 0.0), 1e-3),
+        (kernels.oval(41, 4.0, 2.0, math.pi / 2), (16.0, 4.0, 0.0), 1e-3),
+        (kernels.oval(41, 4.0, 2.0, math.pi / 6), (16 / 4 + 4 * 3 / 4, 16 * 3 / 4 + 4 / 4, -12 * 3**0.5 / 4), 1e-3),
+    ):
+        assert float(k.sum()) == pytest.approx(1.0, abs=1e-12) and float(k.min()) >= 0.0
+        row, column, *second = middle_moments(k)
+        assert (row, column) == pytest.approx((0.0, 0.0), abs=1e-10)
+        assert second == pytest.approx(want, abs=off)
+    disc = kernels.disc(9, 3.0)
+    assert float(disc[4, 4]) == pytest.approx(1 / (math.pi * 9), rel=0.01) and float(disc[4, 8]) == 0.0
+    assert float(disc[4, 7] / disc[4, 4]) == pytest.approx(0.5, abs=0.06)  # the rim halves the pixel at its radius
+    torch.testing.assert_close(kernels.line(5, 1e-9)[2, 2], torch.tensor(1.0).double())
+
+
+def test_families_of_kernels():
+    sizes = {kind: len(kernels.family(9, kind)) for kind in ("defocus", "motion", "gaussian")}
+    assert sizes == {"defocus": 15, "motion": 144, "gaussian": 6}
+    every = kernels.family(9)
+    assert every.shape == (165, 9, 9)
+    assert torch.equal(every[1], kernels.disc(9, 0.75)) and torch.equal(every[14], kernels.disc(9, 4.0))
+    assert torch.equal(every[15 + 16 + 3], kernels.line(9, 2.0, 3 * math.pi / 16))
+    assert torch.equal(every[-1], kernels.oval(9, 1.75, 1.75))
+    with pytest.raises(ValueError, match="gaussian or all, got"):
+        kernels.family(9, "shake")
+    for make in (lambda v: kernels.disc(5, v), lambda v: kernels.line(5, v), lambda v: kernels.oval(5, v, 1.0)):
+        with pytest.raises(ValueError, match=r"is positive, got 0\.0"):
+            make(0.0)
+    with pytest.raises(ValueError, match="oval: short is positive"):
+        kernels.oval(5, 1.0, -1.0)

@@ -5,7 +5,7 @@ import sfumato as sf
 from sfumato.denoisers import Denoiser
 from sfumato.operators import Clip, Mask
 from sfumato.processes import LinearBeta
-from sfumato.solvers import ADIR, DDNM, DPS
+from sfumato.solvers import ADIR, DDNM, DPS, Warm
 
 
 class Centred(Denoiser):
@@ -40,7 +40,8 @@ def seen():
 
 def test_without_updates_it_is_its_solver(photographs, seen):
     D = Centred(torch.zeros(4).double())
-    for inner in (DPS(steps=8), DDNM(steps=5)):
+    for inner in (DPS(steps=8), DDNM(steps=5), Warm(DDNM(), level=0.3, steps=4)):  # the last starts where data are
+        assert ADIR(inner).warm == inner.warm
         got = ADIR(inner, photographs, updates=0)(D, seen[1], sf.Noise(2))
         torch.testing.assert_close(got, inner(D, seen[1], sf.Noise(2)), atol=1e-12, rtol=0)
 

@@ -30,7 +30,7 @@ def signals(spread):
 
 def moving(h, **settings):
     """The solver whose step h, at this size and noise, is the given one; a flat prior of phi."""
-    rate = h * LENGTH / (3 * 256 * 256) * (0.04 / SIGMA) ** 2
+    rate = h * LENGTH / (3 * 256 * 256) / (64 * 64) * (0.04 / SIGMA) ** 2  # one tap
     return GibbsDDRM(**{"rate": rate, "sparsity": 0.0, "unit": False, **settings})
 
 
@@ -88,7 +88,9 @@ def test_the_moves_of_a_gain_are_a_known_recursion():
     power, best = float(x.square().sum()), float((x * m.y).sum() / x.square().sum())
     keep = 1 - 0.5 * h * power / SIGMA**2
     many = m.repeat(20000)
-    phi = moving(h, moves=n)._moved(many, x.expand_as(many.y), torch.full((20000, 1, 1), 0.7).double(), sf.Noise(2))
+    phi = moving(h, moves=n)._moved(
+        many, x.expand_as(many.y), None, torch.full((20000, 1, 1), 0.7).double(), sf.Noise(2)
+    )
     std = math.sqrt(h * (1 - keep ** (2 * n)) / (1 - keep**2))
     assert float(phi.mean()) == pytest.approx(best + keep**n * (0.7 - best), abs=4 * std / math.sqrt(20000))
     assert float(phi.std()) == pytest.approx(std, rel=4 / math.sqrt(40000))
@@ -98,11 +100,11 @@ def test_the_laplace_prior_and_the_unit_sum(given):
     """One move without data (x = 0): phi - h/2 lambda sign(phi); then the taps over their sum."""
     m = sf.Measurement(Blur(torch.tensor([0.9, -0.3, 0.4]).double(), (4,)), torch.zeros(1, 1, 4).double(), 0.04)
     phi, still = m.operator.parameters.reshape(1, 1, 3), given(torch.zeros(1, 1, 3).double())
-    h = 1e-11 * 3 * 256 * 256 / 4
+    h = 1e-11 * 3 * 256 * 256 / 4 * 64 * 64 / 3
     solver = GibbsDDRM(moves=1, sparsity=1000.0, unit=False)
-    moved = solver._moved(m, torch.zeros(1, 1, 4).double(), phi, still)
+    moved = solver._moved(m, torch.zeros(1, 1, 4).double(), None, phi, still)
     torch.testing.assert_close(moved, phi - 0.5 * h * 1000.0 * phi.sign(), atol=1e-15, rtol=0)
-    unit = GibbsDDRM(moves=1)._moved(m, torch.zeros(1, 1, 4).double(), phi, still)
+    unit = GibbsDDRM(moves=1)._moved(m, torch.zeros(1, 1, 4).double(), None, phi, still)
     torch.testing.assert_close(unit, moved / moved.sum(), atol=1e-15, rtol=0)
 
 
@@ -144,7 +146,7 @@ def blurred():
 
 def test_sums_and_batches(blurred, alone):
     world, _, m = blurred
-    solver = GibbsDDRM(steps=6, rounds=1, moves=5, rate=1e-9)
+    solver = GibbsDDRM(steps=6, rounds=1, moves=5, rate=7e-13)
     D = world.denoiser(LinearBeta())
     last = list(solver.trajectory(D, m.repeat(2), sf.Seeds([3, 4])))[-1]
     torch.testing.assert_close(last.memory.sum((1, 2)), torch.ones(2).double())
@@ -162,7 +164,7 @@ def test_taps_are_found_where_the_picture_is_nearly_known():
     taps = torch.tensor([0.15, 0.6, 0.25]).double()
     m = sf.Measurement.simulate(Blur(taps, (size,)), mean[None], sigma=0.05, noise=sf.Noise(2))
     m = sf.Measurement(Blur(torch.full((3,), 1 / 3).double(), (size,)), m.y, 0.05)
-    solver = GibbsDDRM(steps=20, rounds=1, moves=50, rate=1e-9, sparsity=0.0)
+    solver = GibbsDDRM(steps=20, rounds=1, moves=50, rate=7e-13, sparsity=0.0)
     last = list(solver.trajectory(world.denoiser(LinearBeta()), m.repeat(8), sf.Noise(0)))[-1]
     found, spread = last.memory.reshape(8, 3), 0.05 / float(mean.norm())
     torch.testing.assert_close(found, taps.expand(8, 3), atol=5 * spread, rtol=0)
@@ -171,8 +173,13 @@ def test_taps_are_found_where_the_picture_is_nearly_known():
 def test_settings():
     with pytest.raises(ValueError, match="eta_c is a share"):
         GibbsDDRM(eta_c=1.2)
-    with pytest.raises(TypeError, match="Spectral"):
+    with pytest.raises(TypeError, match="needs a Spectral operator, or a Convolution with valid borders, got Convol"):
         GibbsDDRM().check(sf.operators.Convolution(torch.ones(3)))
+    GibbsDDRM(spread=True).check(sf.operators.Convolution(torch.ones(3), "valid"))
+    GibbsDDRM(spread=True).check(gain(1.0))
+    GibbsDDRM().check(sf.operators.Identity())
+    with pytest.raises(TypeError, match="looks for a kernel, Identity has none"):
+        GibbsDDRM(spread=True).check(sf.operators.Identity())
     _, m = signals(0.5)
     quiet = sf.Measurement(m.operator, m.y, 0.0)
     with pytest.raises(ValueError, match="state sigma"):
@@ -180,3 +187,94 @@ def test_settings():
     assert GibbsDDRM(rounds=0).init(None, quiet, m.y).shape == (1, 1, 1)
     s = GibbsDDRM()
     assert (s.steps, s.eta_b, s.eta_c, s.eta_d, s.begin, s.rounds, s.moves) == (100, 0.9, 0.8, 0.8, 0.7, 3, 500)
+    assert (s.least, s.spread, s.rate, s.sparsity, s.unit) == (0.05, False, 1e-11, 1000.0, True)
+    s = GibbsDDRM.photographs()
+    assert (s.steps, s.rounds, s.rate, s.spread, s.moves) == (60, 2, 8e-12, True, 500)
+
+
+def test_the_first_kernel():
+    """exp(-r / 10) about the middle of an odd and an even width."""
+    for width in (5, 6):
+        k = GibbsDDRM.kernel(width)
+        middle = k[width // 2, width // 2]
+        assert k.shape == (width, width) and float(k.sum()) == pytest.approx(1.0) and bool((k <= middle).all())
+        assert float(k[0, 1] / middle) == pytest.approx(math.exp(-math.hypot(width // 2, width // 2 - 1) / 10))
+
+
+@pytest.mark.parametrize("gain_seen, seen", [(0.04, False), (0.06, True)])
+def test_faint_directions_are_unseen(given, gain_seen, seen):
+    """A gain up to `least` leaves start and step to the prior; a larger one does not."""
+    world = sf.GaussianWorld(torch.zeros(1, 3).double(), torch.eye(3).double())
+    D, z = world.denoiser(LinearBeta()), torch.tensor([[[0.3, -1.0, 0.5]]]).double()
+    A = Blur(torch.tensor([gain_seen]).double(), (3,))
+    near, far = (sf.Measurement(A, torch.full((1, 1, 3), v).double(), 0.02) for v in (0.1, -0.4))
+    solver, x = GibbsDDRM(rounds=0), torch.tensor([[[0.2, 0.1, -0.7]]]).double()
+    starts = [solver.start(D, m, 1.0, given(z)) for m in (near, far)]
+    steps = [solver.step(D, m, x, 0.5, 0.4, solver.init(D, m, x), given(z))[0] for m in (near, far)]
+    for a, b in (starts, steps):
+        assert torch.equal(a, b) != seen
+    if not seen:
+        torch.testing.assert_close(starts[0], LinearBeta().sigma(1.0) * z, atol=1e-12, rtol=0)
+        want = GibbsDDRM(rounds=0).step(
+            D, sf.Measurement(Blur(torch.zeros(1).double(), (3,)), near.y, 0.02), x, 0.5, 0.4,
+            torch.zeros(1, 1, 1).double(), given(z),
+        )[0]  # fmt: skip
+        torch.testing.assert_close(steps[0], want, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("taps", [(3, 4), (2, 5)])
+def test_beyond_the_borders_y_is_drawn(given, taps):
+    """A valid convolution is a circular one of a larger picture, whose outer y is A D + sigma z."""
+    k = sf.Noise(0).normal(torch.zeros(taps).double())
+    A = sf.operators.Convolution(k, "valid")
+    x = sf.Noise(1).normal(torch.zeros(2, 1, 8, 9).double())
+    m = sf.Measurement(A, torch.full_like(A(x), 7.0), 0.1)
+    z = sf.Noise(2).normal(x)
+    now = GibbsDDRM._now(m, k.expand(2, 1, *taps), x, given(z))
+    outer = now.y != 7.0
+    assert int((~outer).sum()) == m.y.numel() and now.sigma == 0.1
+    circle = Blur(k, (8, 9))(x)
+    torch.testing.assert_close(now.y[outer], (circle + 0.1 * z)[outer], atol=1e-12, rtol=0)
+    torch.testing.assert_close(circle[~outer], A(x).flatten(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(now.operator(x), circle, atol=1e-12, rtol=0)
+
+
+def test_a_valid_convolution_starts_from_y_carried_outwards(given):
+    """With a point for a kernel the start is y itself, its border repeated, and the last noise of the level."""
+    world = sf.GaussianWorld(torch.zeros(1, 6, 6).double(), torch.eye(36).double())
+    point = torch.zeros(3, 3).double()
+    point[1, 1] = 1.0
+    y = torch.arange(16.0).double().reshape(1, 1, 4, 4)
+    m = sf.Measurement(sf.operators.Convolution(point, "valid"), y, 1e-6)
+    zero = torch.zeros(1, 1, 6, 6).double()
+    got = GibbsDDRM().start(world.denoiser(LinearBeta()), m, 0.5, given(zero))
+    want = torch.nn.functional.pad(y, [1, 1, 1, 1], mode="replicate")
+    torch.testing.assert_close(got, LinearBeta().alpha(0.5) * want, atol=1e-9, rtol=0)
+    x = GibbsDDRM(steps=5, rounds=1, moves=3)(world.denoiser(LinearBeta()), m.repeat(2), sf.Noise(0))
+    assert x.shape == (2, 1, 6, 6)
+
+
+def test_the_spread_is_that_of_x0(given):
+    """On a normal the second of the pair is Cov[x_0 | x_s] times the first, exactly: D is linear."""
+    root = sf.Noise(0).normal(torch.zeros(4, 4).double())
+    world = sf.GaussianWorld(torch.zeros(1, 4).double(), root @ root.T)
+    for process in (LinearBeta(), sf.processes.EDM()):
+        x, v = (sf.Noise(i).normal(torch.zeros(1, 1, 4).double()) for i in (1, 2))
+        _, pair = GibbsDDRM(spread=True)._moments(world.denoiser(process), x, 0.4, given(v))
+        cov = world.covariance(x, 0.4, process)[0]
+        torch.testing.assert_close(pair[0], v, atol=0, rtol=0)
+        torch.testing.assert_close(pair[1][0, 0], cov @ v[0, 0], atol=1e-8, rtol=1e-6)
+        assert GibbsDDRM()._moments(world.denoiser(process), x, 0.4, given(v))[1] is None
+
+
+def test_the_spread_widens_what_a_smooth_estimate_sharpens():
+    """Signals of variance 1 seen through a gain of 1: D halves them, so the kernel that fits D is 2; with the spread it
+    is that of the least expected square, E[x y] / E[x^2] = 1 / 2 where x is not told y, and far from 2."""
+    y = sf.Noise(0).normal(torch.zeros(1, 1, 4000).double())
+    m = sf.Measurement(Blur(torch.ones(1).double(), (4000,)), y, 0.04)
+    D, v = 0.5 * y, sf.Noise(1).normal(y)
+    settings = {"unit": False, "sparsity": 0.0, "moves": 400, "rate": 2e-12}
+    phi = torch.ones(1, 1, 1).double()
+    smooth = GibbsDDRM(**settings)._moved(m, D, None, phi, sf.Noise(2))
+    told = GibbsDDRM(**settings)._moved(m, D, (v, 0.75 * v), phi, sf.Noise(2))
+    assert float(smooth) == pytest.approx(2.0, abs=0.05) and float(told) == pytest.approx(0.5, abs=0.05)

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     denoise = "denoise"
     inpaint = "inpaint"
     deblur = "deblur"
+    blind_deblur = "blind-deblur"
     enlarge = "enlarge"
     colorize = "colorize"
     jpeg = "jpeg"
@@ -28,7 +29,13 @@ class Kind(StrEnum):
     ct = "ct"
 
 
-OPTIONS = {"inpaint": ("mask",), "deblur": ("kernel", "std", "border"), "enlarge": ("factor", "filter")}
+OPTIONS = {
+    "inpaint": ("mask",),
+    "deblur": ("kernel", "std", "border"),
+    "blind-deblur": ("width", "border"),
+    "enlarge": ("factor", "filter"),
+}
+WIDTH = 15  # taps of a kernel that is to be found
 BORDERS = ("circular", "reflect", "zero", "valid")
 
 # what can be simulated: the option, what it is without it (0: it must be given), the least it may be
@@ -42,13 +49,17 @@ def check(wanted: Settings) -> None:
         typer.BadParameter: naming the option.
     """
     own = OPTIONS.get(wanted.operator, ())
-    for name in ("mask", "kernel", "std", "border", "factor", "filter"):
+    for name in ("mask", "kernel", "std", "width", "border", "factor", "filter"):
         if getattr(wanted, name) and name not in own:
             raise typer.BadParameter(f"--{name} does not belong to --operator {wanted.operator}.")
     if wanted.operator == "inpaint" and not wanted.mask:
         raise typer.BadParameter("--operator inpaint needs --mask FILE: white where the picture was seen, black else.")
     if wanted.operator == "deblur" and bool(wanted.kernel) == bool(wanted.std):
         raise typer.BadParameter("--operator deblur needs --kernel FILE or --std PIXELS (a Gaussian), one of them.")
+    if wanted.operator == "blind-deblur" and wanted.simulate:
+        raise typer.BadParameter("--operator blind-deblur has no --simulate: blur a picture with a kernel of your own.")
+    if wanted.operator == "blind-deblur" and wanted.border in ("reflect", "zero"):
+        raise typer.BadParameter("--operator blind-deblur has the borders valid and circular.")
     if wanted.border not in ("", *BORDERS):
         raise typer.BadParameter(f"--border is {', '.join(BORDERS)}, got {wanted.border!r}.")
     if wanted.operator == "enlarge" and wanted.factor < 2:
@@ -96,6 +107,7 @@ def build(wanted: Settings, x: Tensor) -> Operator:
     """
     from sfumato import operators
     from sfumato.cli import inputs
+    from sfumato.solvers import GibbsDDRM
 
     height, width = x.shape[-2:]
     if wanted.operator == "denoise":
@@ -111,6 +123,11 @@ def build(wanted: Settings, x: Tensor) -> Operator:
         return operators.Gray.luma()
     if wanted.operator in SIMULATED:
         return _simulated(wanted, (height, width))
+    if wanted.operator == "blind-deblur":
+        first = GibbsDDRM.kernel(wanted.width or WIDTH)
+        if wanted.border == "circular":
+            return operators.Blur(first, (height, width))
+        return operators.Convolution(first, "valid")
     if wanted.operator == "deblur":
         borders: Any = wanted.border or "circular"
         if wanted.std:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sfumato.zoo import Model, Result
 
 
+FAINTEST = 0.01  # the least noise that a blind restoration supposes (ours)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides the result; files by their absolute paths."""
@@ -50,6 +53,7 @@ class Settings:
     quality: int = 0
     acceleration: float = 0.0
     views: int = 0
+    width: int = 0
 
     def path(self, name: str) -> Path:
         """The path in a field."""
@@ -66,10 +70,16 @@ def command(
     mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
     kernel: Annotated[str, typer.Option(help="deblur: a picture or NumPy file of the kernel.")] = "",
     std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
+    width: Annotated[
+        int, typer.Option(min=0, help="blind-deblur: taps along each side of the kernel that is looked for; 15.")
+    ] = 0,
     factor: Annotated[int, typer.Option(min=0, help="enlarge: by how much.")] = 0,
     filter_: Annotated[str, typer.Option("--filter", help="enlarge: how it was reduced, box or bicubic.")] = "",
     border: Annotated[
-        str, typer.Option(help="deblur: what lies beyond it: circular, reflect, zero, or valid (the scene goes on).")
+        str,
+        typer.Option(
+            help="deblur: what lies beyond it: circular, reflect, zero, or valid: the scene goes on (blind: valid)."
+        ),
     ] = "",
     sigma: Annotated[
         float | None, typer.Option(min=0.0, help="Noise in the input, black 0 to white 1; estimated if not given.")
@@ -126,6 +136,7 @@ def command(
         quality=quality,
         acceleration=acceleration,
         views=views,
+        width=width,
     )
     console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
     if file.is_dir():
@@ -263,6 +274,9 @@ def measure(
     if wanted.sigma is not None:
         return Measurement(operator, y, wanted.sigma), None, grey
     sigma = estimate_sigma(y, None if seen is None else seen(y))
+    if wanted.operator == "blind-deblur" and sigma < FAINTEST:
+        console.note(f"sigma is not given: {sigma:.4g} estimated; {FAINTEST} taken, for no one kernel fits so well.")
+        return Measurement(operator, y, FAINTEST), None, grey
     console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
     return Measurement(operator, y, sigma), None, grey
 
@@ -271,7 +285,7 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
     """The solver with its settings, and why, where it was not named."""
     from sfumato.cli import options
     from sfumato.cli.methods import method
-    from sfumato.solvers import Solver
+    from sfumato.solvers import GibbsDDRM, Solver
     from sfumato.zoo import defaults
 
     texts, z = (
@@ -282,8 +296,13 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
         make = method(wanted.solver, "solvers", Solver)
         solver, reason = make(**options.checked(make, texts)), ""
     else:
-        solver, reason = defaults.solver(z, wanted.samples)
+        if wanted.operator == "blind-deblur":
+            solver, reason = GibbsDDRM.photographs(), "the kernel is not known."
+        else:
+            solver, reason = defaults.solver(z, wanted.samples, denoiser=model.denoiser)
         solver = replace(solver, **options.checked(type(solver), texts))  # type: ignore[type-var]
+    if wanted.operator == "blind-deblur" and type(solver).found is Solver.found:
+        raise typer.BadParameter(f"--solver {wanted.solver} looks for no kernel: take gibbs-ddrm or blind-dps.")
     try:
         solver.check(z.operator)
     except TypeError as error:
@@ -320,9 +339,13 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
 def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, Any]:
     """Writes the pictures; returns what the manifest says of them."""
     from sfumato.cli import outputs
+    from sfumato.operators import Convolution
 
     if grey:
         result = replace(result, samples=result.samples.mean(2, keepdim=True))
+    said: dict[str, Any] = {}
+    if result.found is not None and isinstance(m.operator, Convolution):
+        result = replace(result, samples=result.samples[m.operator.inside(m.y)])
     outputs.write_picture(part / "restored.png", result.mean[0])
     outputs.write_items(part, result.samples[:, 0], "sample")
     if outputs.is_picture(m.y):
@@ -330,12 +353,13 @@ def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, 
     if result.found is not None and outputs.is_picture(result.found[0]):
         kernel = result.found[:, 0].mean(0)
         outputs.write_picture(part / "kernel.png", kernel / kernel.max())
+        said["kernel_found"] = [[round(tap, 6) for tap in row] for row in kernel[0].tolist()]
     if len(result.samples) < 2:
-        return {}
+        return said
     spread = result.std[0].mean(0, keepdim=True)
     white = max(float(spread.max()), 1e-12)
     outputs.write_picture(part / "spread.png", spread / white)
-    return {"spread_white": white}
+    return {**said, "spread_white": white}
 
 
 def _absolute(path: str) -> str:

@@ -83,7 +83,7 @@ class UNet(nn.Module):
         if dims == 2:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
+    def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None, added: Sequence[Tensor] = ()) -> Tensor:
         size, beside = u.shape[2:], self._split(cond)
         if self.image:
             image = beside.get("image")
@@ -95,6 +95,8 @@ class UNet(nn.Module):
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[union-attr, attr-defined]
                 x = block(x, emb)
+            if added:
+                x = x + added[level]
             if level < len(self.shrink):
                 skips.append(x)
                 x = self.shrink[level](x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -89,6 +89,43 @@ class Blur(Spectral):
 
     def event(self, y: Tensor) -> tuple[int, ...]:
         return tuple(y.shape[1:])
+
+    def taps_gradient(
+        self, x: Tensor, y: Tensor, more: tuple[Tensor, Tensor] | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """The gradient of |y - A_k x|^2 / 2 in the kernel k, (B, 1, *taps), as a function of k.
+
+        It is G k - b with G_jl = sum_i x_(i-j) x_(i-l) and b_j = sum_i y_i x_(i-j+c), summed over channels, c =
+        floor(width / 2): found once, so that a call costs a convolution of taps and not one of pictures.
+
+        Args:
+            more: (v, w), whose lags sum_i v_(i-j) w_(i-l) are added to G, frequencies below 0 as 0: with E[v w^T] the
+                covariance of x the gradient is that of the expected square.
+        """
+        _check_size(self, x)
+        taps, axes = self.kernel.shape[-len(self.size) :], self._axes
+        X, Y = (torch.fft.rfftn(v, dim=axes) for v in (x, y))
+
+        def lags(cross: Tensor, of: list[Tensor]) -> Tensor:
+            c = torch.fft.irfftn(cross, s=self.size, dim=axes)
+            for axis, index, n in zip(axes, of, self.size, strict=True):
+                c = c.index_select(axis, (index % n).to(c.device))
+            return c
+
+        power = (X.abs() ** 2).sum(1, keepdim=True)
+        if more is not None:
+            V, W = (torch.fft.rfftn(v, dim=axes) for v in more)
+            power = power + (V * W.conj()).real.sum(1, keepdim=True).clamp(min=0.0)
+        wide = [2 * k - 1 for k in taps]  # room for the lags from 1 - k to k - 1, the negative ones at the end
+        G = torch.fft.rfftn(lags(power, [(torch.arange(n) + n // 2) % n - n // 2 for n in wide]), dim=axes)
+        b = lags((Y * X.conj()).sum(1, keepdim=True), [torch.arange(k) - k // 2 for k in taps])
+        window = (..., *(slice(k) for k in taps))
+
+        def gradient(kernel: Tensor) -> Tensor:
+            K = torch.fft.rfftn(kernel, s=wide, dim=axes)
+            return torch.fft.irfftn(G * K, s=wide, dim=axes)[window] - b
+
+        return gradient
 
     def Vt(self, x: Tensor) -> Tensor:
         _check_size(self, x)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from sfumato.noise import Noise
 from sfumato.operators import kernels
-from sfumato.operators.base import Linear
+from sfumato.operators.base import Linear, own
 from sfumato.operators.blur import convolve, spectrum
 
 
@@ -28,7 +29,7 @@ class Convolution(Linear):
     then stops at 200 steps, short of their smallest singular values.
 
     Args:
-        kernel: taps, (k_h, k_w) for images (B, C, H, W), (k,) for signals (B, C, L).
+        kernel: taps, (k_h, k_w) for images (B, C, H, W), (k,) for signals (B, C, L); one for each row is (B, 1, *taps).
         padding: "reflect" (without repeating the edge, as in DPS's code), "zero" or "valid".
 
     Raises:
@@ -41,8 +42,11 @@ class Convolution(Linear):
     def __post_init__(self) -> None:
         if self.padding not in ("reflect", "zero", "valid"):
             raise ValueError(f'padding is "reflect", "zero" or "valid", got {self.padding!r}: Blur is circular.')
-        if self.kernel.ndim not in (1, 2):
-            raise ValueError(f"a kernel has one axis (signals) or two (images), got {tuple(self.kernel.shape)}.")
+        if self.kernel.ndim not in (1, 2) and not (self.kernel.ndim in (3, 4) and self.kernel.shape[1] == 1):
+            raise ValueError(
+                "a kernel has one axis (signals) or two (images), or one for each row is (B, 1, *taps), got "
+                f"{tuple(self.kernel.shape)}."
+            )
 
     @classmethod
     def gaussian(
@@ -73,6 +77,21 @@ class Convolution(Linear):
     def parameters(self) -> Tensor:
         return self.kernel
 
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Shape of one kernel."""
+        return tuple(self.kernel.shape[-2:] if self.kernel.ndim % 2 == 0 else self.kernel.shape[-1:])
+
+    def inside(self, y: Tensor) -> tuple[Any, ...]:
+        """Where y lies in x_0, which is larger if borders are valid: an index."""
+        if self.padding != "valid":
+            return (...,)
+        first = [k - 1 - k // 2 for k in self.taps]
+        return (..., *(slice(a, a + n) for a, n in zip(first, y.shape[2:], strict=True)))
+
+    def of_rows(self, index: Sequence[int], y: Tensor) -> Convolution:
+        return replace(self, kernel=own(self.kernel, index, y))
+
     def at(self, parameters: Tensor) -> Convolution:
         """The operator with another kernel; differentiable in it."""
         return replace(self, kernel=parameters)
@@ -80,25 +99,25 @@ class Convolution(Linear):
     def event(self, y: Tensor) -> tuple[int, ...]:
         if self.padding != "valid":
             return tuple(y.shape[1:])
-        return (*y.shape[1:2], *(n + k - 1 for n, k in zip(y.shape[2:], self.kernel.shape, strict=True)))
+        return (*y.shape[1:2], *(n + k - 1 for n, k in zip(y.shape[2:], self.taps, strict=True)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        axes = self.kernel.ndim
+        axes, taps = len(self.taps), self.taps
         if x.ndim != axes + 2:
             raise ValueError(f"a kernel of {axes} axes takes data (B, C, ...) of {axes + 2}, got {tuple(x.shape)}.")
-        if self.padding == "reflect" and any(k // 2 >= n for k, n in zip(self.kernel.shape, x.shape[2:], strict=True)):
+        if self.padding == "reflect" and any(k // 2 >= n for k, n in zip(taps, x.shape[2:], strict=True)):
             raise ValueError(
-                f"data of {tuple(x.shape[2:])} cannot be reflected for a kernel of {tuple(self.kernel.shape)}: use "
+                f"data of {tuple(x.shape[2:])} cannot be reflected for a kernel of {taps}: use "
                 "zero padding, a smaller kernel, or Blur."
             )
-        if self.padding == "valid" and any(k > n for k, n in zip(self.kernel.shape, x.shape[2:], strict=True)):
-            raise ValueError(f"data of {tuple(x.shape[2:])} are smaller than the kernel {tuple(self.kernel.shape)}.")
-        border = [n for k in reversed(self.kernel.shape) for n in (k - 1 - k // 2, k // 2)]
+        if self.padding == "valid" and any(k > n for k, n in zip(taps, x.shape[2:], strict=True)):
+            raise ValueError(f"data of {tuple(x.shape[2:])} are smaller than the kernel {taps}.")
+        border = [n for k in reversed(taps) for n in (k - 1 - k // 2, k // 2)]
         padded = x
         if self.padding != "valid":
             padded = functional.pad(x, border, mode="reflect" if self.padding == "reflect" else "constant")
         # by FFT (61 x 61 taps would cost a hundred times more): what wraps around falls outside the part that is kept
         y = convolve(spectrum(self.kernel, tuple(padded.shape[2:])), padded, tuple(range(-axes, 0)))
-        for axis, k in zip(range(2, 2 + axes), self.kernel.shape, strict=True):
+        for axis, k in zip(range(2, 2 + axes), taps, strict=True):
             y = y.narrow(axis, k - 1 - k // 2, padded.shape[axis] - k + 1)
         return y

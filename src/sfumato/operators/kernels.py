@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 
 import torch
@@ -51,6 +52,63 @@ def motion(noise: Noise, width: int = 61, intensity: float = 0.5) -> Tensor:
     light = (path - starts).abs()[:, None].expand(-1, 8).flatten()
     points = (starts[:, None] + (path - starts)[:, None] * ((torch.arange(8) + 0.5) / 8)).flatten()
     points = (points - (light * points).sum() / light.sum()) * torch.exp(1j * math.pi * u[4]) + (1 + 1j) * (width // 2)
+    return _drawn(points, light, width)
+
+
+def disc(width: int, radius: float) -> Tensor:
+    """An even disc, (width, width), float64: a lens out of focus. A tap is the share of its pixel that the disc covers,
+    on 16 x 16 points of it."""
+    _positive("disc", radius=radius)
+    at = (torch.arange(16 * width, dtype=torch.float64) + 0.5) / 16 - 0.5 - width // 2
+    inside = (torch.hypot(at[:, None], at[None]) <= radius).double()
+    taps = inside.reshape(width, 16, width, 16).mean((1, 3))
+    return taps / taps.sum()
+
+
+def line(width: int, length: float, angle: float = 0.0) -> Tensor:
+    """An even line about the middle, (width, width), float64: a steady motion of `length` pixels.
+
+    Args:
+        angle: radians from the row axis towards the first row, as in a picture seen: pi / 2 is upright.
+    """
+    _positive("line", length=length)
+    count = 8 * math.ceil(length) + 1
+    along = length * ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5)
+    return _drawn(along * cmath.rect(1.0, -angle) + (1 + 1j) * (width // 2), torch.ones_like(along), width)
+
+
+def oval(width: int, long: float, short: float, angle: float = 0.0) -> Tensor:
+    """A normal kernel, (width, width), float64, of two standard deviations: `long` along `angle` (as in `line`)."""
+    _positive("oval", long=long, short=short)
+    at = torch.arange(width, dtype=torch.float64) - width // 2
+    u = at[None] * math.cos(angle) - at[:, None] * math.sin(angle)
+    v = at[None] * math.sin(angle) + at[:, None] * math.cos(angle)
+    taps = torch.exp(-0.5 * ((u / long) ** 2 + (v / short) ** 2))
+    return taps / taps.sum()
+
+
+def family(width: int, kind: str = "all") -> Tensor:
+    """Kernels of one kind, (K, width, width), in steps that a picture can tell apart: what a blind method chooses from.
+
+    "defocus": discs of radius 0.5, 0.75, ... up to the border; "motion": lines of length 1, 2, ... up to the width, in
+    16 directions; "gaussian": round normal kernels of std 0.5, 0.75, ... up to a fifth of the width; "all" of them.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    half = width // 2
+    kinds = {
+        "defocus": [disc(width, 0.5 + 0.25 * i) for i in range(4 * half - 1)],
+        "motion": [line(width, n, math.pi * i / 16) for n in range(1, width + 1) for i in range(16)],
+        "gaussian": [oval(width, 0.5 + 0.25 * i, 0.5 + 0.25 * i) for i in range(1 + int(0.8 * width) - 2)],
+    }
+    if kind != "all" and kind not in kinds:
+        raise ValueError(f"kernels are of the kind {', '.join(kinds)} or all, got {kind!r}.")
+    return torch.stack([k for name, members in kinds.items() if kind in (name, "all") for k in members])
+
+
+def _drawn(points: Tensor, light: Tensor, width: int) -> Tensor:
+    """The picture of points (column + i row) with these amounts of light, spread over the four pixels around each."""
     corner = torch.stack([points.imag, points.real]).floor()
     share = torch.stack([points.imag, points.real]) - corner
     kernel = torch.zeros(width * width, dtype=torch.float64)
@@ -61,3 +119,9 @@ def motion(noise: Noise, width: int = 61, intensity: float = 0.5) -> Tensor:
             weight = light * (share[0] if i else 1 - share[0]) * (share[1] if j else 1 - share[1])
             kernel.index_add_(0, (row * width + column)[inside], weight[inside])
     return (kernel / kernel.sum()).reshape(width, width)
+
+
+def _positive(name: str, **values: float) -> None:
+    for key, value in values.items():
+        if not value > 0.0:
+            raise ValueError(f"{name}: {key} is positive, got {value}.")

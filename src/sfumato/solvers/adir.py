@@ -58,6 +58,11 @@ class ADIR(Solver):
     climbs = True
     differentiates = True
 
+    @property
+    def warm(self) -> bool:  # type: ignore[override]
+        """As the solver inside."""
+        return self.solver.warm
+
     def check(self, operator: Operator) -> None:
         self.solver.check(operator)
         if (self.images is None or self.embed is not None) and not hasattr(operator, "pinv"):

@@ -17,7 +17,7 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.blind import rows, unit_sum
 
-EXAMPLE = "sfumato restore picture.png --operator deblur --std 2 --sigma 0.02 --solver blind-dps -o out"
+EXAMPLE = "sfumato restore picture.png --operator blind-deblur --width 15 --solver blind-dps --steps 200 -o out"
 
 
 class Pair(NamedTuple):
@@ -46,6 +46,10 @@ class BlindDPS(Solver):
     `at(kernel)`; its own kernel is not used. Of a kernel of sum 1 without negative taps |k|_1 is 1: the term pulls
     negative taps to 0 and no more. (The public default, the count of taps, has no gradient at all.) Picture and kernel
     may shift against each other: align before scoring.
+
+    The two chains share their times, and a kernel of a few taps is decided where the picture is still smooth: with a
+    set of `examples` for a prior the kernel's chain soon settles on one of them, whatever y says later. With 80 steps
+    on a photograph it was a wrong one. The public code also clamps both estimates to [-1, 1]: `Clipped` does.
 
     The kernel found is in the last `step.memory.kernel`.
 

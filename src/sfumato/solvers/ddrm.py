@@ -69,17 +69,9 @@ class DDRM(Solver):
         return indexed(process, self.steps, "leading")
 
     def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
-        """alpha y_j + sqrt(sigma^2 - alpha^2 k_j^2) z_j where y is sharper than the level, sigma z_j elsewhere."""
-        process, like, operator = denoiser.process, self.like(denoiser, m), m.operator
-        assert isinstance(process, Gaussian) and isinstance(operator, Spectral)
-        y, k, _ = directions(m, process, like)
-        alpha, level = process.alpha(t), process.sigma(t)
-        floor = alpha * k
-        sharp = floor <= level  # false where floor is 0 inf
-        std = torch.where(sharp, (level**2 - floor**2).sqrt(), level)
-        x = operator.V(torch.addcmul(torch.where(sharp, alpha, 0.0) * y, std, operator.Vt(noise.normal(like))))
-        shift = process.shift(t, like)
-        return x + shift if isinstance(shift, Tensor) else x
+        process, like = denoiser.process, self.like(denoiser, m)
+        assert isinstance(process, Gaussian)
+        return spectral_start(denoiser, m, like, t, directions(m, process, like), noise)
 
     def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions:
         process = denoiser.process
@@ -92,8 +84,8 @@ class DDRM(Solver):
         return spectral_step(denoiser, m, xt, t, s, memory, noise, eta=self.eta, eta_b=self.eta_b), memory
 
 
-def directions(m: Measurement, process: Gaussian, like: Tensor) -> Directions:
-    """What the measurement says in the singular basis, in the dtype of `like`.
+def directions(m: Measurement, process: Gaussian, like: Tensor, least: float = 0.0) -> Directions:
+    """What the measurement says in the singular basis, in the dtype of `like`; directions with s <= least are unseen.
 
     Raises:
         ValueError: if the noise of the process differs from element to element, which singular directions mix.
@@ -105,9 +97,24 @@ def directions(m: Measurement, process: Gaussian, like: Tensor) -> Directions:
     operator = m.operator
     assert isinstance(operator, Spectral)
     s = operator._s(like)
-    seen = s > 0
+    seen = s > least
     y = torch.where(seen, operator.Ut(m.y) / s, 0.0)
     return Directions(y, torch.where(seen, m.sigma / s, torch.inf), (~seen).to(s.dtype))
+
+
+def spectral_start(
+    denoiser: Denoiser, m: Measurement, like: Tensor, t: Time, known: Directions, noise: Noise
+) -> Tensor:
+    """alpha y_j + sqrt(sigma^2 - alpha^2 k_j^2) z_j where y is sharper than the level, sigma z_j elsewhere."""
+    process, operator = denoiser.process, m.operator
+    assert isinstance(process, Gaussian) and isinstance(operator, Spectral)
+    alpha, level = process.alpha(t), process.sigma(t)
+    floor = alpha * known.k
+    sharp = floor <= level  # false where floor is 0 inf
+    std = torch.where(sharp, (level**2 - floor**2).sqrt(), level)
+    x = operator.V(torch.addcmul(torch.where(sharp, alpha * known.y, 0.0), std, operator.Vt(noise.normal(like))))
+    shift = process.shift(t, like)
+    return x + shift if isinstance(shift, Tensor) else x
 
 
 def spectral_step(

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ def own(denoiser: Denoiser) -> tuple[Sampler, Times] | None:
     return None if drawing is None else drawing()
 
 
-def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[Solver, str]:
+def solver(
+    m: Measurement, samples: int = 1, steps: int | None = None, *, denoiser: Denoiser | None = None
+) -> tuple[Solver, str]:
     """The solver for a measurement in model space when none is chosen, and why.
 
     For pictures it is the best of a table of all solvers (`docs/solvers.md`); else it follows from the operator.
@@ -84,7 +86,12 @@ def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[
     Args:
         samples: for how many samples of each y; the posterior mean serves one alone.
         steps: replaces the solver's own number of steps.
+        denoiser: one that is made for some measurements says so by a method `restoring`, with its solver or None.
     """
+    restoring = getattr(denoiser, "restoring", None)
+    found: Solver | None = None if restoring is None else restoring(m)
+    if found is not None:
+        return found if steps is None else replace(found, steps=steps), "the model was trained for it."  # type: ignore[type-var]
     operator = m.operator
     if isinstance(operator, Identity):
         if samples == 1:

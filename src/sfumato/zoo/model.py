@@ -176,7 +176,7 @@ class Model:
         z = m.to_model(codec)
         reason = ""
         if solver is None:
-            solver, reason = defaults.solver(z, samples, steps)
+            solver, reason = defaults.solver(z, samples, steps, denoiser=self.denoiser)
         process = self.denoiser.process
         assert isinstance(process, Gaussian)
         condition = self._condition(cond, items)
@@ -272,7 +272,7 @@ class Model:
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
         """The denoiser, in windows where an image is large."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        return Windowed(inner, WINDOW, OVERLAP, batch=1) if _large(event) else inner
+        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=("image",)) if _large(event) else inner
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
