@@ -7,6 +7,7 @@ that are not measured where there is none. Calls of a particle count once for ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,11 @@ def _on_levels(n: int) -> tuple[Budgeted, ...]:
     )
 
 
+def size(m: Measurement) -> float:
+    """x_0 over the 3 x 256 x 256 that GDP's scales were made for: its mean is over y lifted to the size of x_0."""
+    return math.prod(m.event) / (3 * 256**2)
+
+
 def _on_table(n: int) -> tuple[Budgeted, ...]:
     """Methods that count the steps of a table."""
     less = 1000 / n
@@ -116,7 +122,7 @@ def _on_table(n: int) -> tuple[Budgeted, ...]:
         Budgeted("diffpir", "DiffPIR", lambda m: DiffPIR(n), table=True),
         Budgeted("dps", "DPS", lambda m: DPS(n, zeta=DPS_ZETA * less), table=True),
         Budgeted("fps-smc", "FPS-SMC, one particle", lambda m: FPSSMC(n, particles=1), table=True),
-        Budgeted("gdp", "GDP", lambda m: GDP(n, scale=GDP_SCALE * less * m.y[0].numel() / (3 * 256**2)), table=True),
+        Budgeted("gdp", "GDP", lambda m: GDP(n, scale=GDP_SCALE * less * size(m)), table=True),
         Budgeted("ilvr", "ILVR", lambda m: ILVR(n), ("enlarge",), True),
         Budgeted("mcg", "MCG", lambda m: MCG(n, zeta=MCG_ZETA * less), ("inpaint", "colorize"), True),
         Budgeted("pigdm", "PiGDM", lambda m: PiGDM(n), table=True),

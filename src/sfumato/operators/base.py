@@ -74,7 +74,8 @@ class Spectral(Linear):
     """A = U S V^T with no matrix stored, so that adjoint, pseudo-inverse and `solve` are closed forms.
 
     Coefficients V^T x have the shape (B, *coefficients) and may be complex (a Fourier basis); `s` broadcasts to them,
-    is real, at least 0, and is 0 where A sees nothing. V is unitary on coefficients of data.
+    is real, at least 0, and is 0 where A sees nothing. V is unitary on coefficients of data. A complex coefficient may
+    stand for two directions (`Blur`).
 
     Attributes:
         s: singular values, padded with zeros to the size of V^T x.
