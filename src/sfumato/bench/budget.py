@@ -100,7 +100,7 @@ def _on_levels(n: int) -> tuple[Budgeted, ...]:
         Budgeted("dpnp", "DPnP", lambda m: DPnP(**rounds(3.0, 0.1))),
         Budgeted("mmps", "MMPS, one iteration", lambda m: MMPS(n, iterations=1)),
         Budgeted("pnp-dm", "PnP-DM", lambda m: PnPDM(**rounds(10.0, 0.3))),
-        Budgeted("snips", "SNIPS", lambda m: SNIPS(max(n // 2, 2), moves=2, high=10.0, size=0.5)),
+        Budgeted("snips", "SNIPS", lambda m: SNIPS(n, moves=1, high=3.0, size=0.8)),
         Budgeted("tds", "TDS, two particles", lambda m: TDS(max(n // 2, 2), particles=2), noisy=True),
         Budgeted("tmpd", "TMPD", lambda m: TMPD(n)),
     )
@@ -116,7 +116,7 @@ def _on_table(n: int) -> tuple[Budgeted, ...]:
     less = 1000 / n
     return (
         Budgeted("ccdf", "CCDF", lambda m: CCDF(0.2, RePaint.projection(5 * n)), ("inpaint", "enlarge"), True),
-        Budgeted("copaint", "CoPaint", lambda m: CoPaint(max(n // 4, 2)), ("inpaint",), True),
+        Budgeted("copaint", "CoPaint", lambda m: CoPaint(max(n // 4, 2), lr=0.3, lr_decay=1.0), ("inpaint",), True),
         Budgeted("ddnm", "DDNM", lambda m: DDNM(n), table=True),
         Budgeted("ddrm", "DDRM", lambda m: DDRM(n), table=True),
         Budgeted("diffpir", "DiffPIR", lambda m: DiffPIR(n), table=True),
@@ -128,5 +128,5 @@ def _on_table(n: int) -> tuple[Budgeted, ...]:
         Budgeted("pigdm", "PiGDM", lambda m: PiGDM(n), table=True),
         Budgeted("red-diff", "RED-diff", lambda m: REDDiff(n), table=True),
         Budgeted("repaint", "RePaint", lambda m: RePaint(max(n // 3, 2), jump=2, repeats=4), ("inpaint",), True),
-        Budgeted("sitcom", "SITCOM", lambda m: SITCOM(max(n // 5, 2), moves=4), table=True),
+        Budgeted("sitcom", "SITCOM", lambda m: SITCOM(max(n // 5, 2), moves=4, lr=0.1), table=True),
     )
