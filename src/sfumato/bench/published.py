@@ -79,6 +79,4 @@ def _gdp(m: Measurement) -> Solver:
 
 def _diffpir(m: Measurement) -> Solver:
     kind = _kind(m)
-    return (
-        DiffPIR.inpainting() if kind == "inpaint" else DiffPIR.super_resolution() if kind == "enlarge" else DiffPIR()
-    )
+    return DiffPIR.inpainting() if kind == "inpaint" else DiffPIR.super_resolution() if kind == "enlarge" else DiffPIR()

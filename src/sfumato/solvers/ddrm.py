@@ -107,9 +107,7 @@ def directions(m: Measurement, process: Gaussian, like: Tensor) -> Directions:
     s = operator._s(like)
     seen = s > 0
     inverse = torch.where(seen, 1.0 / s, 0.0)  # complex numbers are divided by real ones ten times as slowly
-    return Directions(
-        operator.Ut(m.y) * inverse, torch.where(seen, m.sigma * inverse, torch.inf), (~seen).to(s.dtype)
-    )
+    return Directions(operator.Ut(m.y) * inverse, torch.where(seen, m.sigma * inverse, torch.inf), (~seen).to(s.dtype))
 
 
 def spectral_step(

@@ -92,7 +92,9 @@ class FPSSMC(Particles):
 
         if self.telescoping:
             seen = {r: self.many(replace(m, y=centre(r), sigma=process.alpha(r) * m.sigma)) for r in (t, s)}
-            return self._telescoped(seen[t], seen[s], x, law.mean, std, process.sigma(t), process.sigma(s), memory, noise)
+            return self._telescoped(
+                seen[t], seen[s], x, law.mean, std, process.sigma(t), process.sigma(s), memory, noise
+            )
         y = memory.y
         if y is None:
             y = centre(t) + process.sigma(t) * operator(noise.normal(like))
