@@ -156,6 +156,11 @@ class LinearFunction(Function, Linear):
         from sfumato.noise import Noise
 
         noise, like = Noise(0), torch.zeros(1, *self.shape)
+        try:
+            self(like)
+        except RuntimeError:  # numbers of its own in double precision
+            self(like.double())
+            like = like.double()
         a, b = noise.normal(like), noise.normal(like)
         # factors that do not sum to 1: an affine map would pass with those
         whole, parts = self(2 * a - 3 * b), 2 * self(a) - 3 * self(b)
