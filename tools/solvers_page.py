@@ -8,8 +8,8 @@
         --task deblur-gaussian --task colorize -o benchmarks/data/solvers_calibration.json
     python tools/solvers_page.py
 
-A cut run of the first four goes on where it stopped; `--solver KEY` makes a part of a table. `--check` writes nothing and
-fails where a file is stale.
+A cut run of the first four goes on where it stopped; `--solver KEY` makes a part of a table. `--check` writes nothing
+and fails where a file is stale.
 """
 
 from __future__ import annotations
