@@ -24,8 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 
 RUNS = (
-    ("ddrm", 1.0, "photo"),
-    ("ddrm", 2.0, "photo"),
+    ("ddrm", 0.25, "photo"),
+    ("ddrm", 0.5, "photo"),
+    ("dps", 0.25, "photo"),
     ("dps", 0.5, "photo"),
     ("ddrm", 3.0, "tiny"),
     ("ddrm", 12.0, "tiny"),

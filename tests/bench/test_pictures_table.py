@@ -10,6 +10,7 @@ import sfumato as sf
 from sfumato import metrics
 from sfumato.bench import choice, memory, pictures, records
 from sfumato.bench.budget import Budgeted, budgeted
+from sfumato.bench.published import published
 from sfumato.bench.settings import ELSEWHERE
 from sfumato.bench.tasks import Task, tasks
 from sfumato.cli.main import app
@@ -73,6 +74,28 @@ def test_every_solver_of_the_catalogue_is_there_but_the_one_that_edits():
         "repaint": ("inpaint",), "copaint": ("inpaint",), "ilvr": ("enlarge",), "mcg": ("inpaint", "colorize"),
         "direct": ("denoise",),
     }  # fmt: skip
+
+
+def test_the_settings_of_the_papers(model, x0, tmp_path):
+    """Those of every method but of the particles of TDS; GDP's pull on a number of x_0 is the published one over the
+    3 x 256 x 256 numbers of the paper's pictures, whatever the size and however few y has."""
+    own = {setting.key: setting for setting in published()}
+    assert set(own) == {setting.key for setting in budgeted(20)} - {"direct", "tds"}
+    assert all(own[s.key].kinds == s.kinds for s in budgeted(20) if s.key in own and "warm" not in s.name)
+    scales = {"enlarge-4": 2000.0, "inpaint-50": 4000.0, "deblur-motion": 6000.0, "colorize": 6000.0, "denoise": 2000.0}
+    found = {name: task.measure(x0) for name, task in tasks().items()}
+    for name, scale in scales.items():
+        assert own["gdp"].make(found[name]).scale == pytest.approx(scale * 3 * SIDE**2 / (3 * 256**2))
+    strengths = {name: own["dps"].make(m).zeta for name, m in found.items()}
+    assert {n for n, zeta in strengths.items() if zeta == 0.5} == {"inpaint-50", "inpaint-box"}
+    assert set(strengths.values()) == {0.3, 0.5}
+    made = [own["diffpir"].make(found[name]) for name in ("inpaint-box", "enlarge-2", "denoise")]
+    assert made == [DiffPIR.inpainting(), DiffPIR.super_resolution(), DiffPIR()]
+    path, run = tmp_path / "rows.json", [tasks()["enlarge-2"]]
+    ((_, row),) = pictures.table(model, x0, run, ["ddrm"], papers=True, path=path)
+    assert row["row"]["nfe"] == 20 and row["row"]["calls"] is None and row["row"]["name"] == "DDRM, 20 steps"
+    ((_, again),) = pictures.table(model, x0, run, ["ddrm"], papers=True, path=path)
+    assert again["row"] == row["row"]
 
 
 def test_all_spend_about_the_same(model, x0):
@@ -274,6 +297,8 @@ def test_bench_on_pictures(small, tmp_path):
         (["--world", "gaussian", "--solver", "drm"], "Nearest: ddrm"),
         (["--world", "gaussian", "--task", "colorize"], "belong to --images"),
         (["--world", "gaussian", "--side", "32"], "belong to --images"),
+        (["--world", "gaussian", "--papers"], "belong to --images"),
+        (["--images", "--root", ".", "--papers", "--steps", "9"], "leave --steps out"),
         (["--images"], "needs --root"),
         (["--images", "--root", ".", "--task", "colourize"], "Nearest: colorize"),
         (["--images", "--root", ".", "--solver", "sdedit"], "no solver here 'sdedit'"),

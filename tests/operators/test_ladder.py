@@ -150,3 +150,11 @@ def test_complex_systems():
     b = torch.complex(normal(2, 4, seed=2), normal(2, 4, seed=3))
     x = conjugate_gradients(lambda v: v @ M.T, b, steps=30)
     torch.testing.assert_close(x, torch.linalg.solve(M, b.T).T, rtol=0, atol=1e-10)
+
+
+def test_a_function_with_numbers_of_its_own_in_double_precision():
+    weights = torch.arange(6.0).double().reshape(2, 3)
+    A = ops.LinearFunction(lambda x: x @ weights.T, (3,))
+    torch.testing.assert_close(A.adjoint(torch.ones(1, 2).double()), weights.sum(0)[None])
+    with pytest.raises(ValueError, match="not a linear function"):
+        ops.LinearFunction(lambda x: (x @ weights.T) ** 2, (3,))

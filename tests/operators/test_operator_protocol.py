@@ -168,7 +168,7 @@ class TestSpectral:
         x, other = normal(2, *event), normal(2, *event, seed=1)
         z, w = A.Vt(x), A.Vt(other)
         torch.testing.assert_close(A.V(z), x, rtol=0, atol=1e-12)
-        assert z.numel() == x.numel()
+        assert isinstance(A, ops.Blur) or z.numel() == x.numel()
         inner = (z.conj() * w).real.sum()
         torch.testing.assert_close(inner, (x * other).sum(), rtol=0, atol=1e-11)
 
@@ -190,7 +190,11 @@ class TestSpectral:
         expected = torch.linalg.svdvals(dense(A, event))
         padded = torch.zeros(math.prod(event), dtype=torch.float64)
         padded[: len(expected)] = expected
-        got = A.s.double().expand(z.shape).flatten().sort(descending=True).values
+        got = A.s.double().expand(z.shape)
+        if isinstance(A, ops.Blur):  # half a spectrum: a column says its opposite too
+            n = event[-1]
+            got = got.repeat_interleave(torch.tensor([1 if 2 * j % n == 0 else 2 for j in range(n // 2 + 1)]), -1)
+        got = got.flatten().sort(descending=True).values
         torch.testing.assert_close(got, padded[: len(got)], rtol=0, atol=1e-10)
 
     def test_usv(self, name):

@@ -1,5 +1,7 @@
 """What every solver owes to the protocol."""
 
+import math
+
 import pytest
 import torch
 
@@ -132,6 +134,17 @@ def test_divergence_names_its_step(world, matrix):
     with pytest.raises(FloatingPointError, match=r"DDNM diverged at step 4 \(t = 0.0\)"):
         for step in steps:
             assert step.index < 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_seen(world, matrix, value):
+    """Among others, and beside its opposite; large numbers of half precision are finite, though their sum is not."""
+    from sfumato.solvers.base import _finite
+
+    x = torch.ones(2, 3).double()
+    x[1, 2] = value
+    assert not _finite(x) and not _finite(torch.stack([x, -x]))
+    assert _finite(torch.full((9,), 6e4, dtype=torch.float16)) and _finite(torch.zeros(0))
 
 
 def test_start(world, matrix, given):

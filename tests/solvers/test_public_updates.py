@@ -1,6 +1,7 @@
 """Our updates on the inputs of `public/README.md`, against what the public codes made of them."""
 
 import math
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from sfumato import operators as ops
 from sfumato.denoisers import Denoiser
 from sfumato.operators import Downsample, Mask, Matrix, Measurement
 from sfumato.processes import EDM, Geometric, Table
-from sfumato.solvers import DAPS, DDNM, DDRM, DPS, PSLD, SNIPS, CoPaint, DiffPIR, ReSample
+from sfumato.samplers import DDIM, Sampler
+from sfumato.solvers import DAPS, DDNM, DDRM, DPS, PSLD, SNIPS, CoPaint, DiffPIR, PnPDM, REDDiff, RePaint, ReSample
 from sfumato.solvers.conditional import sample_gaussian
 
 SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
@@ -182,3 +184,95 @@ def test_resample(given):
     ours = [step.x for step in solver.trajectory(D, m, given(data["z"]), x1=data["x1"], times=times)]
     ours[-1] = solver.in_latents(m, ours[-1])
     torch.testing.assert_close(torch.cat(ours), data["states"], atol=1e-9, rtol=1e-9)
+
+
+class Turns(sf.Noise):
+    """Draws given one after another."""
+
+    def __init__(self, *draws):
+        self.left = list(draws)
+
+    def normal(self, like):
+        return self.left.pop(0)
+
+
+class Noisy(Denoiser):
+    """D of the noise predictor 0.3 sin(x / sqrt(1 + sigma^2)) + 0.1 on x_t = x_0 + sigma eps."""
+
+    process = EDM(sigma_min=1e-12)  # theirs ends at 0
+
+    def forward(self, xt, t, cond=None):
+        sigma = self.process.sigma(t)
+        return sf.Estimate(xt - sigma * (0.3 * torch.sin(xt / math.sqrt(1.0 + sigma**2)) + 0.1))
+
+
+class TheirSDE(Sampler):
+    """Euler and Maruyama in sigma of PnP-DM's code, which leaves out the noise of the last step alone."""
+
+    def step(self, denoiser, xt, t, s, memory, noise):
+        a, b = denoiser.process.sigma(t), denoiser.process.sigma(s) if s > 0 else 0.0
+        xs = xt + 2.0 * (b - a) / a * (xt - denoiser(xt, t).mean)
+        return (xs + math.sqrt(2.0 * a * (a - b)) * noise.normal(xt) if s > 0 else xs), memory
+
+
+@pytest.mark.parametrize("task", ["sr", "mask"])
+def test_red_diff(given, task):
+    """Every state of four steps of Adam, and the last with another rate and weight. Their mean over y counts the
+    places that a mask leaves empty, and so does ours."""
+    data = theirs("reddiff")
+    A = Downsample(2) if task == "sr" else Mask(data["mask_at"][0])
+    y = data[f"{task}_y"].reshape(1, 3, *([2, 2] if task == "sr" else [4, 4]))
+    m, D, noise = Measurement(A, y, 0.0), Affine(torch.sin), given(data["z"])
+    times = (0.751, 0.501, 0.251, 0.001, 0.0)
+    _, *states = (step.x for step in REDDiff().trajectory(D, m, noise, times=times))
+    torch.testing.assert_close(torch.stack(states), data[task], **SIX)
+    *_, last = REDDiff(lr=0.5, lambda_=2.0).trajectory(D, m, noise, times=times)
+    torch.testing.assert_close(last.x, data[f"{task}_b"], **SIX)
+
+
+def test_repaint_schedule(ddpm):
+    """The paper's 4570 moves between indices -1 to 249, where they climb index by index and we at once."""
+    times = RePaint().times(ddpm)
+    index = {t: i - 1 for i, t in enumerate(sorted(set(times)))}
+    ours = [[index[s]] if s < t else range(index[t] + 1, index[s] + 1) for t, s in pairwise(times)]
+    assert [index[times[0]], *chain(*ours)] == theirs("repaint")["schedule"].int().tolist()
+
+
+def test_repaint():
+    """Every state of a whole run of six levels with jumps of two and three passes, where nothing was seen. They draw
+    what was seen anew before each call of the network; we after each step, and diffuse it with the rest on the way up:
+    the same law, for which the draws of a climb are set here. At the end theirs is the network's, ours y."""
+    data = theirs("repaint")
+    z, seen, D = data["z"], data["mask"].bool(), Affine(torch.sin)
+    m, process = Measurement(Mask(data["mask"][0]), data["gt"] * data["mask"], 0.0), D.process
+    solver = RePaint(6, jump=2, repeats=3)
+    times, draws = solver.times(process), []
+    levels = sorted(set(times))
+    for t, s in pairwise(times):
+        if s < t:
+            draws += [z, z] if s > 0 else [z]
+            continue
+        law, free = process.forward(torch.ones(()).double(), t, s), 0.0
+        for low, high in pairwise(levels[levels.index(t) : levels.index(s) + 1]):
+            one = process.forward(torch.ones(()).double(), low, high)
+            free = one.mean * free + one.std
+        kept = process.sigma(s) - law.mean * process.sigma(t)
+        draws.append(torch.where(seen, kept, free) / law.std * z)
+    states = list(solver.trajectory(D, m, Turns(*draws), x1=data["x"]))
+    down = [step.x for (t, s), step in zip(pairwise(times), states[1:], strict=True) if s < t]
+    assert len(down) == len(data["states"]) == 14
+    for ours, other in zip(down, data["states"], strict=True):
+        torch.testing.assert_close(ours[~seen], other[~seen], atol=3e-5, rtol=3e-5)
+
+
+@pytest.mark.parametrize(("run", "sampler"), [("edm", DDIM()), ("edm_sde", TheirSDE())])
+def test_pnp_dm_whole(run, sampler):
+    """Three rounds of both draws at one rho, those of the likelihood without their noise (`test_pnp_dm` has it). Their
+    prior draw starts at the first level of one fixed grid below rho, which the run was given the grid to make equal;
+    ours has a grid from each rho."""
+    data = theirs("pnpdm_whole")
+    m, quiet = Measurement(Downsample(2), data["y"], 0.3), torch.zeros_like(data["z"])
+    draws = ([quiet, quiet[..., :2, :2]] + (5 * [data["z"]] if run == "edm_sde" else [])) * 3
+    solver = PnPDM(steps=3, rho=0.7, first=0.7, decay=1.0, prior_steps=6, sampler=sampler)
+    _, *states = (step.x for step in solver.trajectory(Noisy(), m, Turns(*draws), x1=data["x"]))
+    torch.testing.assert_close(torch.stack(states), data[run], atol=3e-5, rtol=3e-5)

@@ -64,9 +64,11 @@ def test_it_finds_a_point(world, matrix, process):
 
 def test_start(world, matrix):
     D = world.denoiser(LinearBeta())
-    m = sf.Measurement(matrix, torch.ones(1, 2).double(), 0.1)
-    first = next(REDDiff().trajectory(D, m, sf.Noise(0), times=(0.01, 0.0)))
-    torch.testing.assert_close(first.x, m.y @ torch.linalg.pinv(matrix.A).T)
+    for sigma in (0.0, 0.1):
+        m = sf.Measurement(matrix, torch.ones(1, 2).double(), sigma)
+        first = next(REDDiff().trajectory(D, m, sf.Noise(0), times=(0.01, 0.0)))
+        held = torch.linalg.inv(matrix.A @ matrix.A.T + sigma**2 * torch.eye(2).double())
+        torch.testing.assert_close(first.x, m.y @ held @ matrix.A)
     bent = sf.Measurement(Function(lambda x: x.abs(), (3,)), torch.ones(1, 3).double(), 0.1)
     assert not next(REDDiff().trajectory(D, bent, sf.Noise(0))).x.any()
 

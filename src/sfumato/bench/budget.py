@@ -7,6 +7,7 @@ that are not measured where there is none. Calls of a particle count once for ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,10 +100,15 @@ def _on_levels(n: int) -> tuple[Budgeted, ...]:
         Budgeted("dpnp", "DPnP", lambda m: DPnP(**rounds(3.0, 0.1))),
         Budgeted("mmps", "MMPS, one iteration", lambda m: MMPS(n, iterations=1)),
         Budgeted("pnp-dm", "PnP-DM", lambda m: PnPDM(**rounds(10.0, 0.3))),
-        Budgeted("snips", "SNIPS", lambda m: SNIPS(max(n // 2, 2), moves=2, high=10.0, size=0.5)),
+        Budgeted("snips", "SNIPS", lambda m: SNIPS(n, moves=1, high=3.0, size=0.8)),
         Budgeted("tds", "TDS, two particles", lambda m: TDS(max(n // 2, 2), particles=2), noisy=True),
         Budgeted("tmpd", "TMPD", lambda m: TMPD(n)),
     )
+
+
+def size(m: Measurement) -> float:
+    """x_0 over the 3 x 256 x 256 that GDP's scales were made for: its mean is over y lifted to the size of x_0."""
+    return math.prod(m.event) / (3 * 256**2)
 
 
 def _on_table(n: int) -> tuple[Budgeted, ...]:
@@ -110,17 +116,17 @@ def _on_table(n: int) -> tuple[Budgeted, ...]:
     less = 1000 / n
     return (
         Budgeted("ccdf", "CCDF", lambda m: CCDF(0.2, RePaint.projection(5 * n)), ("inpaint", "enlarge"), True),
-        Budgeted("copaint", "CoPaint", lambda m: CoPaint(max(n // 4, 2)), ("inpaint",), True),
+        Budgeted("copaint", "CoPaint", lambda m: CoPaint(max(n // 4, 2), lr=0.3, lr_decay=1.0), ("inpaint",), True),
         Budgeted("ddnm", "DDNM", lambda m: DDNM(n), table=True),
         Budgeted("ddrm", "DDRM", lambda m: DDRM(n), table=True),
         Budgeted("diffpir", "DiffPIR", lambda m: DiffPIR(n), table=True),
         Budgeted("dps", "DPS", lambda m: DPS(n, zeta=DPS_ZETA * less), table=True),
         Budgeted("fps-smc", "FPS-SMC, one particle", lambda m: FPSSMC(n, particles=1), table=True),
-        Budgeted("gdp", "GDP", lambda m: GDP(n, scale=GDP_SCALE * less * m.y[0].numel() / (3 * 256**2)), table=True),
+        Budgeted("gdp", "GDP", lambda m: GDP(n, scale=GDP_SCALE * less * size(m)), table=True),
         Budgeted("ilvr", "ILVR", lambda m: ILVR(n), ("enlarge",), True),
         Budgeted("mcg", "MCG", lambda m: MCG(n, zeta=MCG_ZETA * less), ("inpaint", "colorize"), True),
         Budgeted("pigdm", "PiGDM", lambda m: PiGDM(n), table=True),
         Budgeted("red-diff", "RED-diff", lambda m: REDDiff(n), table=True),
         Budgeted("repaint", "RePaint", lambda m: RePaint(max(n // 3, 2), jump=2, repeats=4), ("inpaint",), True),
-        Budgeted("sitcom", "SITCOM", lambda m: SITCOM(max(n // 5, 2), moves=4), table=True),
+        Budgeted("sitcom", "SITCOM", lambda m: SITCOM(max(n // 5, 2), moves=4, lr=0.1), table=True),
     )

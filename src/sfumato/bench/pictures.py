@@ -14,6 +14,7 @@ from sfumato import metrics
 from sfumato.bench import records
 from sfumato.bench.budget import Budgeted, budgeted
 from sfumato.bench.memory import peak
+from sfumato.bench.published import published
 from sfumato.bench.tasks import Task
 from sfumato.denoisers import Denoiser, Wrapper
 from sfumato.estimate import Estimate
@@ -53,6 +54,7 @@ def table(
     keys: Iterable[str] = (),
     *,
     calls: int = CALLS,
+    papers: bool = False,
     samples: int = 1,
     seed: int = 0,
     path: Path | None = None,
@@ -63,17 +65,18 @@ def table(
         x0: clean pictures, (B, 3, H, W), data space.
         keys: of the methods; all of them unless given.
         calls: network calls for each sample.
+        papers: every method at the settings of its paper (`published`), whatever they cost, in place of `calls`.
         samples: of each picture: from 3 on the intervals' coverage is in the row.
         path: a file that the records are added to, and whose records are not computed again.
     """
     only, held = set(keys), records.read(path)
-    settings = [s for s in budgeted(calls) if not only or s.key in only]
+    settings = [s for s in (published() if papers else budgeted(calls)) if not only or s.key in only]
     for task in chosen:
         for setting in settings:
             if task.kind not in setting.kinds or (setting.noisy and task.sigma == 0.0):
                 continue
             how = {"name": setting.name, "pictures": len(x0), "side": x0.shape[-1], "samples": samples}
-            how |= {"calls": calls, "seed": seed}
+            how |= {"calls": None if papers else calls, "seed": seed}
             record = records.find(held, setting.key, task=task.name, **how)
             if record is None:
                 record = {

@@ -32,6 +32,9 @@ def solvers(
     root: Annotated[Path | None, typer.Option(help="--images: where the packages of photo12 are unpacked.")] = None,
     task: Annotated[list[str], typer.Option("--task", help="--images: a task, several times for several; all.")] = [],  # noqa: B006
     model: Annotated[str, typer.Option(help="--images: a shipped name, a folder, or a Hub id.")] = "photo",
+    papers: Annotated[
+        bool, typer.Option("--papers", help="--images: every method at its paper's settings, whatever they cost.")
+    ] = False,
     side: Annotated[int | None, typer.Option(min=16, help="--images: side of the central squares; 32.")] = None,
     solver: Solvers = [],  # noqa: B006
     steps: Annotated[
@@ -52,10 +55,12 @@ def solvers(
     if images:
         if root is None:
             raise typer.BadParameter("--images needs --root FOLDER, where the packages of photo12 are unpacked.")
-        count = _on_pictures(console, root, model, task, solver, side, steps, samples, draws, seed, out)
+        if papers and steps:
+            raise typer.BadParameter("--papers are the papers' numbers of calls: leave --steps out.")
+        count = _on_pictures(console, root, model, task, solver, side, steps, papers, samples, draws, seed, out)
     else:
-        if task or side or root:
-            raise typer.BadParameter("--task, --side and --root belong to --images.")
+        if task or side or root or papers:
+            raise typer.BadParameter("--task, --side, --root and --papers belong to --images.")
         count = _on_worlds(console, world, solver, steps, samples, draws, seed, out)
     console.emit("done", count=count)
 
@@ -141,6 +146,7 @@ def _on_pictures(
     keys: list[str],
     side: int | None,
     calls: int | None,
+    papers: bool,
     samples: int | None,
     draws: int | None,
     seed: int,
@@ -149,18 +155,18 @@ def _on_pictures(
     from itertools import islice
 
     from sfumato import zoo
-    from sfumato.bench import budget, pictures, tasks
+    from sfumato.bench import budget, pictures, published, tasks
     from sfumato.data.photo12 import photo12
 
     calls, side, samples = calls or pictures.CALLS, side or pictures.SIDE, samples or 1
     have = tasks.tasks()
-    _known(keys, [setting.key for setting in budget.budgeted(calls)])
+    _known(keys, [setting.key for setting in (published.published() if papers else budget.budgeted(calls))])
     chosen = [have[one_of(word, have, "task")] for word in names] or list(have.values())
     x0 = pictures.centre(dict(islice(photo12(root), draws or 12)), side)
     console.emit("start", command="bench solvers", tasks=[t.name for t in chosen], solvers=keys, calls=calls)
     count, last = 0, ""
     for key, record in pictures.table(
-        zoo.load(name), x0, chosen, keys, calls=calls, samples=samples, seed=seed, path=out
+        zoo.load(name), x0, chosen, keys, calls=calls, papers=papers, samples=samples, seed=seed, path=out
     ):
         if record["task"] != last:
             last = record["task"]

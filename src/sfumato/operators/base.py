@@ -74,7 +74,8 @@ class Spectral(Linear):
     """A = U S V^T with no matrix stored, so that adjoint, pseudo-inverse and `solve` are closed forms.
 
     Coefficients V^T x have the shape (B, *coefficients) and may be complex (a Fourier basis); `s` broadcasts to them,
-    is real, at least 0, and is 0 where A sees nothing. V is unitary on coefficients of data.
+    is real, at least 0, and is 0 where A sees nothing. V is unitary on coefficients of data. A complex coefficient may
+    stand for two directions (`Blur`).
 
     Attributes:
         s: singular values, padded with zeros to the size of V^T x.
@@ -155,6 +156,11 @@ class LinearFunction(Function, Linear):
         from sfumato.noise import Noise
 
         noise, like = Noise(0), torch.zeros(1, *self.shape)
+        try:
+            self(like)
+        except RuntimeError:  # numbers of its own in double precision
+            self(like.double())
+            like = like.double()
         a, b = noise.normal(like), noise.normal(like)
         # factors that do not sum to 1: an affine map would pass with those
         whole, parts = self(2 * a - 3 * b), 2 * self(a) - 3 * self(b)

@@ -18,8 +18,10 @@ from sfumato.operators.base import Linear, Spectral, cast, own
 class Blur(Spectral):
     """Circular convolution of each channel, y_i = sum_j k_j x_(i - j + floor(width / 2)); the size is kept.
 
-    A = F^* diag(K) F with the unitary transform F: coefficients are complex, (B, C, *size), s = |K|, and the phase
-    K / |K| is part of U. Real data in, real data out. Draw random coefficients as V^T of random data.
+    A = F^* diag(K) F with the unitary transform F: coefficients are complex, s = |K|, and the phase K / |K| is part of
+    U. Real data in, real data out: the half of the spectrum says all of it, so that is what is kept, (B, C, *size)
+    with n // 2 + 1 for the last n; what stands for two frequencies is times sqrt(2). Draw random coefficients as V^T
+    of random data.
 
     Args:
         kernel: the taps, one axis for each of `size`; axes before those broadcast to (B, C): one kernel for each sample
@@ -33,12 +35,19 @@ class Blur(Spectral):
     threshold: float = 1e-6
     s: Tensor = field(init=False)
     _phase: Tensor = field(init=False)
+    _K: Tensor = field(init=False)
+    _double: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        K = spectrum(self.kernel, self.size)
+        K = half(spectrum(self.kernel, self.size))
         s = torch.where(K.abs() >= self.threshold, K.abs(), 0.0)
+        phase = torch.where(s > 0, K / torch.where(s > 0, K.abs(), 1.0), 0.0)
+        # column j stands for -j too, unless that is j itself
+        alone = 2 * torch.arange(s.shape[-1], device=s.device) % self.size[-1] == 0
         object.__setattr__(self, "s", s)
-        object.__setattr__(self, "_phase", torch.where(s > 0, K / torch.where(s > 0, K.abs(), 1.0), 0.0))
+        object.__setattr__(self, "_phase", phase)
+        object.__setattr__(self, "_K", phase * s)
+        object.__setattr__(self, "_double", torch.where(alone, 1.0, 2.0).to(s.dtype).sqrt())
 
     @classmethod
     def gaussian(cls, size: tuple[int, ...], std: float = 3.0, *, width: int = 61, threshold: float = 1e-6) -> Blur:
@@ -129,30 +138,30 @@ class Blur(Spectral):
 
     def Vt(self, x: Tensor) -> Tensor:
         _check_size(self, x)
-        return torch.fft.fftn(x, dim=self._axes, norm="ortho")
+        return torch.fft.rfftn(x, dim=self._axes, norm="ortho") * cast(self._double, x)
 
     def V(self, z: Tensor) -> Tensor:
-        return torch.fft.irfftn(half(z), s=self.size, dim=self._axes, norm="ortho")
+        return torch.fft.irfftn(z * cast(1.0 / self._double, z), s=self.size, dim=self._axes, norm="ortho")
 
     def __call__(self, x: Tensor) -> Tensor:
         _check_size(self, x)
-        return filtered(cast(half(self._phase * self.s), x), x, self._axes)
+        return filtered(cast(self._K, x), x, self._axes)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return filtered(cast(half(self._phase * self.s), y).conj(), y, self._axes)
+        return filtered(cast(self._K, y).conj(), y, self._axes)
 
     def ridge(self, y: Tensor, rho: float) -> Tensor:
-        s, phase = half(self.s), half(self._phase)
-        return filtered(cast(torch.where(s > 0, s / (s**2 + rho), 0.0) * phase.conj(), y), y, self._axes)
+        s = self.s
+        return filtered(cast(torch.where(s > 0, s / (s**2 + rho), 0.0) * self._phase.conj(), y), y, self._axes)
 
     def solve(self, b: Tensor, rho: float) -> Tensor:
-        return filtered(cast(1.0 / (half(self.s) ** 2 + rho), b), b, self._axes)
+        return filtered(cast(1.0 / (self.s**2 + rho), b), b, self._axes)
 
     def project(self, x: Tensor) -> Tensor:
-        return filtered(cast((half(self.s) > 0).to(self.s.dtype), x), x, self._axes)
+        return filtered(cast((self.s > 0).to(self.s.dtype), x), x, self._axes)
 
     def Ut(self, y: Tensor) -> Tensor:
-        return torch.fft.fftn(y, dim=self._axes, norm="ortho") * cast(self._phase, y).conj()
+        return self.Vt(y) * cast(self._phase, y).conj()
 
     def U(self, z: Tensor) -> Tensor:
         return self.V(z * cast(self._phase, z))

@@ -98,8 +98,8 @@ def directions(m: Measurement, process: Gaussian, like: Tensor, least: float = 0
     assert isinstance(operator, Spectral)
     s = operator._s(like)
     seen = s > least
-    y = torch.where(seen, operator.Ut(m.y) / s, 0.0)
-    return Directions(y, torch.where(seen, m.sigma / s, torch.inf), (~seen).to(s.dtype))
+    inverse = torch.where(seen, 1.0 / s, 0.0)  # complex numbers are divided by real ones ten times as slowly
+    return Directions(operator.Ut(m.y) * inverse, torch.where(seen, m.sigma * inverse, torch.inf), (~seen).to(s.dtype))
 
 
 def spectral_start(

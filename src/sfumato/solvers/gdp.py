@@ -25,7 +25,7 @@ class GDP(Solver):
     The gradient is taken with respect to u and added to x_s as it stands: no pass back through the network, no factor
     alpha_s. mse is the mean over the n numbers of y, on pictures in [0, 1] (a `span` of 2 divides it by 4): the pull
     of a number is scale / (2 n) times its residual. So `scale` belongs to the size it was tuned for, 3 x 256 x 256;
-    other sizes need it in proportion to n.
+    other sizes need it in proportion to the numbers of x_0 (not of y: a mean of 16 pixels pulls each by a 16th).
 
     Blind: the operator's `parameters`, one set per row, start where the operator says and go down the gradient of mse
     at the same u, `updates` times a step; the last of these gradients moves x_s. They travel in `memory`. In

@@ -99,10 +99,10 @@ class PseudoinverseGuided(Pulled):
         super().__init__(inner, m)
         self.prior_var = prior_var
 
-    def pull(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
+    def correction(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
         assert isinstance(self.process, Gaussian)
         r2 = spread(self.process, t, self.prior_var)
-        return operator.ridge(self.m.residual(D), self.m.sigma**2 / r2) / r2
+        return covariance(operator.ridge(self.m.residual(D), self.m.sigma**2 / r2) / r2)
 
 
 def spread(process: Gaussian, t: Time, prior_var: float = 1.0) -> float:

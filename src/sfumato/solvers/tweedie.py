@@ -8,6 +8,7 @@ data on D, and the guided denoiser is D + C b: MMPS, TMPD and PiGDM differ in b.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,8 @@ _FAINT = -8.0 * math.log(10.0)  # log SNR of alpha = 1e-4 sigma
 Covariance = Callable[[Tensor], Tensor]
 
 
-class Pulled(Wrapper):
-    """D + C b, the denoiser of x_0 given x_t and y, for the pull b of a subclass; its mean carries no gradient.
+class Pulled(Wrapper, ABC):
+    """D + C b, the denoiser of x_0 given x_t and y, for the C b of a subclass; its mean carries no gradient.
 
     Where alpha(t) is 0 the state says nothing of x_0 and the Jacobian nothing of C: the time is then held where alpha
     is 1e-4 sigma.
@@ -40,13 +41,9 @@ class Pulled(Wrapper):
         super().__init__(inner)
         self.m = m
 
-    def pull(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
-        """b, (B, *event): A^T Var[y | x_t]^{-1} (y - A D), in the method's approximation of the variance."""
-        raise NotImplementedError("a subclass gives the pull b, or the whole correction C b.")
-
+    @abstractmethod
     def correction(self, operator: Linear, D: Tensor, covariance: Covariance, t: Time) -> Tensor:
-        """C b, (B, *event)."""
-        return covariance(self.pull(operator, D, covariance, t))
+        """C b, (B, *event), for b = A^T Var[y | x_t]^{-1} (y - A D) in the method's approximation of the variance."""
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         process, operator = self.process.bind(cond), self.m.operator
