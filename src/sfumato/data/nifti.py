@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,11 @@ class Origin:
         if note:
             header["descrip"] = note.encode()[:79]
         image = type(self.image)(numbers.reshape(self.shape).astype(self.dtype), self.image.affine, header)
+        # with a scaling in the header nibabel writes the numbers as they are; without, it would find its own
         image.header.set_slope_inter(self.slope, self.intercept)
+        content = image.to_bytes()
         with beside(path) as part:
-            # nibabel would find a scaling of its own: the numbers are those that the file holds, and go in as such
-            image.to_filename(part)
+            part.write_bytes(gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
 
 
 def library() -> Any:
