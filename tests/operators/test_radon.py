@@ -149,8 +149,42 @@ def test_pieces_do_not_show(monkeypatch):
     """Lines are looked up some at a time, for memory: the same sums."""
     A, x, y = Radon((7, 6), ANGLES, 9), normal(2, 1, 7, 6), normal(2, 1, 9, 9)
     whole = A(x), A.adjoint(y)
-    monkeypatch.setattr("sfumato.operators.radon.CHUNK", 12)
-    torch.testing.assert_close((A(x), A.adjoint(y)), whole, atol=1e-12, rtol=0)
+    monkeypatch.setattr("sfumato.operators.radon.SMALL", 0)
+    for chunk in (2**20, 12):
+        monkeypatch.setattr("sfumato.operators.radon.CHUNK", chunk)
+        torch.testing.assert_close((A(x), A.adjoint(y)), whole, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("small", [0, 2**23])
+def test_gradients(small, monkeypatch):
+    """The gradient of |A x - y|^2 / 2 is A^T (A x - y), kept as a matrix or not, for a batch of images with channels."""
+    monkeypatch.setattr("sfumato.operators.radon.SMALL", small)
+    for A in (Radon((7, 6), ANGLES, 9), Radon((7, 6), ANGLES, 9, source=12.0, behind=3.0)):
+        x, y = normal(2, 3, 7, 6).requires_grad_(), normal(2, 3, 9, 9)
+        (g,) = torch.autograd.grad(0.5 * (A(x) - y).square().sum(), x)
+        torch.testing.assert_close(g, A.adjoint(A(x.detach()) - y), atol=1e-12, rtol=0)
+        single = A(x.detach().float())
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), A(x.detach()), atol=1e-5, rtol=0)
+
+
+def test_the_matrix_is_kept_up_to_a_size(monkeypatch):
+    """Views x detectors x the longer side."""
+    monkeypatch.setattr("sfumato.operators.radon.SMALL", 9 * 9 * 7)
+    x = normal(1, 1, 7, 6)
+    small, large = Radon((7, 6), ANGLES, 9), Radon((7, 6), ANGLES, 10)
+    small(x), large(x)
+    assert len(small._kept) == 1 and not large._kept
+
+
+def test_fewer_rounds_stop_early():
+    """One round is the steepest descent from 0: |b|^2 / <b, M b> b, of the pseudo-inverse and of `solve`."""
+    A = Radon((6, 6), ANGLES, rounds=1)
+    y = A(normal(1, 1, 6, 6))
+    b = A.adjoint(y)
+    Ab = A.adjoint(A(b))
+    for found, M in ((A.pinv(y), Ab), (A.solve(b, 0.7), Ab + 0.7 * b)):
+        torch.testing.assert_close(found, b * b.square().sum() / (b * M).sum(), atol=1e-12, rtol=0)
 
 
 def test_many_views_determine_the_image():
