@@ -177,6 +177,18 @@ def test_the_matrix_is_kept_up_to_a_size(monkeypatch):
     assert len(small._kept) == 1 and not large._kept
 
 
+def test_the_unit_of_length():
+    A, cm, x = Radon.parallel((6, 6), 5), Radon((6, 6), Radon.parallel((6, 6), 5).angles, unit=0.07), normal(1, 1, 6, 6)
+    torch.testing.assert_close(cm(x), 0.07 * A(x), atol=1e-12, rtol=0)
+    torch.testing.assert_close(cm.fbp(cm(x)), A.fbp(A(x)), atol=1e-12, rtol=0)
+
+
+def test_the_norm_is_the_largest_singular_value():
+    A = Radon((6, 5), ANGLES)
+    matrix = A(torch.eye(30).double().reshape(30, 1, 6, 5)).flatten(1)
+    assert A.norm(60) == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=1e-9)
+
+
 def test_fewer_rounds_stop_early():
     """One round is the steepest descent from 0: |b|^2 / <b, M b> b, of the pseudo-inverse and of `solve`."""
     A = Radon((6, 6), ANGLES, rounds=1)
@@ -197,7 +209,8 @@ def test_many_views_determine_the_image():
     [
         (lambda: Radon((6, 8), (0.0,), source=5.0), "beyond 5 pixels"),
         (lambda: Radon((6, 8), ()), "at least one view"),
-        (lambda: Radon((6, 8), (0.0,), spacing=0.0), "a spacing above 0"),
+        (lambda: Radon((6, 8), (0.0,), spacing=0.0), "a spacing and a unit above 0"),
+        (lambda: Radon((6, 8), (0.0,), unit=0.0), "a spacing and a unit above 0"),
         (lambda: Radon((6, 8), (0.0,))(torch.zeros(1, 1, 8, 6)), r"made for size \(6, 8\)"),
         (lambda: Radon((6, 8), (0.0,)).fbp(torch.zeros(1, 1, 1, 10), "cosine"), "ramp.*hann.*got 'cosine'"),
         (lambda: Radon((6, 8), (0.0,), source=6.0).fbp(torch.zeros(1, 1, 1, 10)), "use `pinv` for a fan"),

@@ -59,10 +59,15 @@ class Settings:
 def command(
     file: Annotated[
         Path,
-        typer.Argument(help="The picture (or NumPy file), already degraded unless --simulate; or a folder of them."),
+        typer.Argument(
+            help="The picture, NumPy file or scan (NIfTI, DICOM), already degraded unless --simulate; or a folder: of "
+            "pictures, or of the files of one DICOM series."
+        ),
     ],
     operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
-    model: Annotated[str, typer.Option(help="A shipped name, a folder, or a Hub id.")] = "photo",
+    model: Annotated[
+        str, typer.Option(help="A shipped name, a folder, or a Hub id; head for scans, mri and ct, else photo.")
+    ] = "",
     mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
     kernel: Annotated[str, typer.Option(help="deblur: a picture or NumPy file of the kernel.")] = "",
     std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
@@ -102,6 +107,10 @@ def command(
     verbose: Verbose = False,
 ) -> None:
     """Restore a picture: the result, the samples, a map of what is uncertain, and a manifest that repeats the run."""
+    from sfumato.cli import scans
+
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    model = model or scans.model(file, operator.value, console)
     wanted = Settings(
         file=str(file.absolute()),
         operator=operator.value,
@@ -127,8 +136,7 @@ def command(
         acceleration=acceleration,
         views=views,
     )
-    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
-    if file.is_dir():
+    if file.is_dir() and not scans.is_scan(file):
         folder(wanted, out, console, part, block, dry=dry)
     elif shard:
         raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
@@ -158,9 +166,10 @@ def folder(
 def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, model: Model | None = None) -> None:
     """Restores what the settings say, into `out`; with `model`, where it is loaded already."""
     from sfumato import zoo
-    from sfumato.cli import options, outputs
+    from sfumato.cli import options, outputs, scans
 
-    if wanted.path("file").is_dir():
+    scan = scans.opened(wanted) if scans.is_scan(wanted.path("file")) else None
+    if wanted.path("file").is_dir() and scan is None:
         folder(wanted, out, console, dry=dry)
         return
     check(wanted)
@@ -169,7 +178,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
     began = time.perf_counter()
     where = options.device(wanted.device)
     model = model or zoo.load(wanted.model, device=where)
-    m, clean, grey = measure(wanted, model.event, console)
+    m, clean, grey = measure(wanted, model.event, console) if scan is None else scans.measure(scan, wanted, console)
     method, reason = choose(wanted, model, m)
     need = model.memory(m, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)
     console.emit(
@@ -196,6 +205,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
             seed=wanted.seed,
             batch=wanted.batch,
             low_memory=wanted.low_memory,
+            same_noise=scan is not None,
             progress=tick,
         )
     found = judge(m, result, clean, console)
@@ -210,13 +220,13 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
         "inputs": {
-            name: outputs.digest(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
+            name: outputs.digest_of(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
         },
         **found,
         "seconds": round(time.perf_counter() - began, 3),
     }
     with outputs.writing(out) as part:
-        content |= _write(part, m, result, grey)
+        content |= _write(part, m, result, grey) if scan is None else scans.write(part, scan, result)
         outputs.write_manifest(part, content)
         names = sorted(path.name for path in part.iterdir())
     for name in names:
@@ -224,7 +234,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         console.data(str(out / name))
     for name, value in found.items():
         console.data(f"{name} {value:.4g}")
-    console.note(f"restored.png is {content['restored']}.")
+    console.note(f"{'restored.png' if scan is None else 'restored'} is {content['restored']}.")
     console.emit("done", out=str(out), nfe=result.nfe, sigma=m.sigma, **found)
 
 
@@ -301,7 +311,7 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
         known = [m] * len(result.samples)
         if result.found is not None:
             known = [replace(m, operator=m.operator.at(kernel)) for kernel in result.found]
-        ratio = float(sum(chi_square(n, x) for n, x in zip(known, result.samples, strict=True)) / len(known))
+        ratio = sum(float(chi_square(n, x).mean()) for n, x in zip(known, result.samples, strict=True)) / len(known)
         found["chi_square"] = ratio
         if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
             side = "larger" if ratio > 1 else "smaller"
@@ -311,9 +321,9 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
             )
     if clean is not None:
         answer = result.mean.clamp(0.0, 1.0)
-        found["psnr"] = float(metrics.psnr(answer, clean))
+        found["psnr"] = float(metrics.psnr(answer, clean).mean())
         if clean.ndim == 4 and min(clean.shape[2:]) >= 11:
-            found["ssim"] = float(metrics.ssim(answer, clean))
+            found["ssim"] = float(metrics.ssim(answer, clean).mean())
     return found
 
 

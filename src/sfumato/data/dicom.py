@@ -136,6 +136,11 @@ class Origin:
     frames: tuple[int, ...]
     folder: bool
 
+    @property
+    def suffix(self) -> str:
+        """Of the name of a copy: none for the folder of a series."""
+        return "" if self.folder else ".dcm"
+
     def write(self, values: Tensor, path: Path, note: str) -> None:
         """See `medical.write`."""
         parts = values.split(list(self.frames))

@@ -34,19 +34,21 @@ def read(path: Path) -> Scan:
     values = values.reshape(*shape[:2], shape[2] if len(shape) > 2 else 1)
     affine = torch.from_numpy(np.array(image.affine, np.float64))
     spacing = affine[:3, :3].norm(dim=0)
+    suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
     axis = 2 if values.shape[2] == 1 else max(range(3), key=lambda a: (round(float(spacing[a]), 4), a))
-    return Scan(values, affine, axis, origin=Origin(image, raw.dtype, shape, slope, intercept))
+    return Scan(values, affine, axis, origin=Origin(image, raw.dtype, shape, slope, intercept, suffix))
 
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The file as it was: header, number format, size, scaling."""
+    """The file as it was: header, number format, size, scaling, suffix."""
 
     image: Any
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     slope: float
     intercept: float
+    suffix: str
 
     def write(self, values: Tensor, path: Path, note: str) -> None:
         """See `medical.write`."""

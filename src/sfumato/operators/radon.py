@@ -22,9 +22,10 @@ SMALL = 2**23  # (ours) numbers of the matrix up to which it is kept, some 200 M
 class Radon(Linear):
     """y(theta, u) = integral of x along the line at u, for each channel: (B, C, H, W) to (B, C, views, detectors).
 
-    Lengths are in pixels, the origin is the middle of the image. The line at angle theta and place u has the points
-    (column, row) = u (cos, -sin) + v (sin, cos), so that theta = 0 sums along columns, as in scikit-image. Joseph's
-    rule: a step per row (per column for flat lines), linear interpolation between the two nearest pixels, zero outside.
+    Lengths are in pixels (in y times `unit`), the origin is the middle of the image. The line at angle theta and place
+    u has the points (column, row) = u (cos, -sin) + v (sin, cos), so that theta = 0 sums along columns, as in
+    scikit-image. Joseph's rule: a step per row (per column for flat lines), linear interpolation between the two
+    nearest pixels, zero outside.
 
     With `source` the lines of one view come from a point at v = -source and end on a flat detector at v = `behind`:
     a fan; u is then the place on the detector.
@@ -41,6 +42,7 @@ class Radon(Linear):
         source: distance of the source from the origin, None for parallel lines; beyond half the diagonal.
         behind: distance of the detector from the origin, for a fan.
         rounds: most steps of conjugate gradients.
+        unit: length of a pixel's side in y; solvers whose steps go by |y - A x| want A of a norm near 1: see `norm`.
 
     Raises:
         ValueError: for a source inside the image, or data of another size.
@@ -55,12 +57,13 @@ class Radon(Linear):
     source: float | None = None
     behind: float = 0.0
     rounds: int = 200
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         if self.source is not None and self.source <= 0.5 * math.hypot(*self.size):
             raise ValueError(f"the source lies outside the image, beyond {math.hypot(*self.size) / 2:.4g} pixels.")
-        if not self.angles or self.spacing <= 0.0:
-            raise ValueError("at least one view and a spacing above 0 are needed.")
+        if not self.angles or self.spacing <= 0.0 or self.unit <= 0.0:
+            raise ValueError("at least one view, a spacing and a unit above 0 are needed.")
         count = math.ceil(math.hypot(*self.size)) if self.detectors is None else self.detectors
         object.__setattr__(self, "detectors", count)
 
@@ -146,7 +149,14 @@ class Radon(Linear):
             u = (cols * math.cos(theta) - rows[:, None] * math.sin(theta)) / self.spacing + (n - 1) / 2
             for at_u, share in _nearest(u, n):
                 image = image + share * view[..., at_u]
-        return image * (math.pi / views)
+        return image * (math.pi / views / self.unit)
+
+    def norm(self, steps: int = 20) -> float:
+        """The largest singular value, from `steps` power iterations on an even image."""
+        x = torch.ones(1, 1, *self.size, dtype=torch.float64)
+        for _ in range(steps):
+            x = self.adjoint(self(x / x.norm()))
+        return float(x.norm().sqrt())
 
     @property
     def _count(self) -> int:
@@ -203,7 +213,9 @@ class Radon(Linear):
                 across = q[rays] + (along - p[rays]) * slope + (m - 1) / 2
                 length = (1.0 + slope**2).sqrt()
                 for at, share in _nearest(across, m):
-                    yield _Piece(upright, rays.to(like.device), at.to(like.device), (share * length).to(like))
+                    yield _Piece(
+                        upright, rays.to(like.device), at.to(like.device), (self.unit * share * length).to(like)
+                    )
 
 
 class _Piece(NamedTuple):
