@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scans_for_tests import dicom
 from typer.testing import CliRunner
 
 from sfumato import zoo
@@ -20,7 +21,6 @@ from sfumato.recipes.edm import Recipe
 from sfumato.zoo import Model
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra medical")
-pydicom = pytest.importorskip("pydicom", reason="needs the extra medical")
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +61,9 @@ def series(tmp_path):
 
 
 def slice_of(path, array, number=0, **fields):
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = (
-        pydicom.uid.ExplicitVRLittleEndian,
-        pydicom.uid.CTImageStorage,
-    )
-    meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-    data = pydicom.dataset.Dataset()
-    data.file_meta, data.SOPClassUID, data.SOPInstanceUID = meta, pydicom.uid.CTImageStorage, f"1.2.{number}"
-    data.SeriesInstanceUID, data.Modality, data.InstanceNumber = "1.3", "CT", number
-    data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = *array.shape[:2], 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation = 15, 1
-    data.RescaleSlope, data.RescaleIntercept = 1, -1000
-    data.PixelSpacing, data.ImageOrientationPatient = [1, 1], [1, 0, 0, 0, 1, 0]
-    data.ImagePositionPatient = [0, 0, 2.5 * number]
-    for name, value in fields.items():
-        setattr(data, name, value)
-    data.PixelData = array.tobytes()
-    data.save_as(path, enforce_file_format=True)
-    return path
+    """A CT slice whose stored 0 is -1000 Hounsfield."""
+    scaling = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1000, **fields}
+    return dicom(path, array, number=number, position=(0, 0, 2.5 * number), **scaling)
 
 
 def call(*words, code=0):
@@ -215,7 +198,9 @@ def test_bad_input_is_one_sentence(tmp_path, tiny, nifti, series, case):
         path = tmp_path / "bad.nii.gz"
         path.write_bytes(nifti.read_bytes()[:300])
     elif case == "color":
-        path = slice_of(tmp_path / "c.dcm", np.zeros((4, 4, 3), "u1"), SamplesPerPixel=3, BitsAllocated=8, BitsStored=8)
+        path = slice_of(
+            tmp_path / "c.dcm", np.zeros((4, 4, 3), "u1"), SamplesPerPixel=3, PhotometricInterpretation="RGB"
+        )
     elif case == "time":
         nibabel.Nifti1Image(np.zeros((3, 3, 3, 2), "i2"), np.eye(4)).to_filename(path)
     elif case == "short":
@@ -223,7 +208,7 @@ def test_bad_input_is_one_sentence(tmp_path, tiny, nifti, series, case):
         path.write_bytes(path.read_bytes()[:-50])
     else:
         path = series
-        slice_of(series / "x.dcm", np.zeros((12, 14), "<i2"), 9, SeriesInstanceUID="7.7")
+        slice_of(series / "x.dcm", np.zeros((12, 14), "<i2"), 9, series="7.7")
     result = restore(path, "denoise", tiny, "--sigma", 0.1, "-o", tmp_path / "out", code=3)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and not (tmp_path / "out").exists()

@@ -116,24 +116,29 @@ class Radon(Linear):
         return conjugate_gradients(lambda x: self.adjoint(self(x)) + rho * x, b, steps=self.rounds)
 
     def fbp(self, y: Tensor, filter: str = "ramp") -> Tensor:
-        """Filtered backprojection, (B, C, H, W): (pi / views) sum over views of (h * y_theta)(u of the pixel).
+        """Filtered backprojection, (B, C, H, W): (pi / views) sum over views of (h * y_theta)(u of the pixel) / U^2.
 
-        Lines are parallel and the angles equally spaced over half a turn. h is the ramp |f| up to the detectors' own
-        limit, in the band-limited form of its taps (1/4, 0, -1 / (pi n)^2), which keeps the mean right.
+        Angles are equally spaced, over half a turn for parallel lines, a whole one for a fan. h is the ramp |f| up to
+        the detectors' own limit, in the band-limited form of its taps (1/4, 0, -1 / (pi n)^2), which keeps the mean
+        right. Of a fan, y is first weighted by the cosine of each line's angle to the middle one, and U is
+        (source + v) / source for a pixel at v along that one; of parallel lines U = 1.
 
         Args:
             filter: "ramp", or "hann": the ramp times a Hann window, smoother and less noisy.
 
         Raises:
-            ValueError: for a fan, or another filter.
+            ValueError: for another filter.
 
-        Source: Kak & Slaney 1988, Principles of Computerized Tomographic Imaging, eq. 3.61 and section 3.3.
+        Source: Kak & Slaney 1988, Principles of Computerized Tomographic Imaging, eq. 3.61 and section 3.3; 3.4.2 for
+        the fan.
         """
         if filter not in ("ramp", "hann"):
             raise ValueError(f'the filter is "ramp" or "hann", got {filter!r}.')
+        n, views, spacing = y.shape[-1], len(self.angles), self.spacing
         if self.source is not None:
-            raise ValueError("filtered backprojection is for parallel lines: use `pinv` for a fan.")
-        n, views = y.shape[-1], len(self.angles)
+            spacing *= self.source / (self.source + self.behind)  # of the detector moved to the middle of the image
+            place = (torch.arange(n, dtype=y.dtype, device=y.device) - (n - 1) / 2) * spacing
+            y = y * self.source / (self.source**2 + place**2).sqrt()
         wide = 2 ** math.ceil(math.log2(2 * n))
         at = torch.arange(wide, dtype=y.dtype, device=y.device)
         at = torch.minimum(at, wide - at)
@@ -142,13 +147,15 @@ class Radon(Linear):
         gain = torch.fft.rfft(taps).real
         if filter == "hann":
             gain = gain * 0.5 * (1 + torch.cos(math.pi * torch.arange(len(gain)).to(gain) / (len(gain) - 1)))
-        smooth = torch.fft.irfft(torch.fft.rfft(y, wide) * gain, wide)[..., :n] / self.spacing
+        smooth = torch.fft.irfft(torch.fft.rfft(y, wide) * gain, wide)[..., :n] / spacing
         rows, cols = _centred(self.size, y)
         image = y.new_zeros(*y.shape[:-2], *self.size)
         for view, theta in zip(smooth.unbind(-2), self.angles, strict=True):
-            u = (cols * math.cos(theta) - rows[:, None] * math.sin(theta)) / self.spacing + (n - 1) / 2
-            for at_u, share in _nearest(u, n):
-                image = image + share * view[..., at_u]
+            u, near = cols * math.cos(theta) - rows[:, None] * math.sin(theta), 1.0
+            if self.source is not None:
+                near = self.source / (self.source + cols * math.sin(theta) + rows[:, None] * math.cos(theta))
+            for at_u, share in _nearest(u * near / spacing + (n - 1) / 2, n):
+                image = image + share * near**2 * view[..., at_u]
         return image * (math.pi / views / self.unit)
 
     def norm(self, steps: int = 20) -> float:

@@ -22,7 +22,7 @@ class SENSE(Linear):
     conjugate gradients.
 
     Args:
-        maps: S, complex, (coils, H, W): given, or found by `sensitivities`.
+        maps: S, complex, (coils, H, W): given, or found by `sensitivities` or `espirit.espirit`.
         mask: (H, W), as of `Fourier`.
         complex_valued: whether images are complex.
 
