@@ -17,16 +17,19 @@ from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import (
     JPEG,
+    SENSE,
     Blur,
     Convolution,
     DecimatedBlur,
     Downsample,
+    Fourier,
     Gray,
     Identity,
     Linear,
     Mask,
     Measurement,
     Operator,
+    Radon,
     Separable,
     Spectral,
 )
@@ -37,7 +40,7 @@ from sfumato.solvers import DDNM, DiffPIR, Solver, Warm
 STEPS = 50  # (ours)
 CALLS = 20  # of a restoration of a picture (ours); the table that chooses its solver is made at as many
 # Noise over signal, model space [-1, 1], at which it starts; that of an enlargement grows with the factor (ours).
-LEVELS = {"inpaint": 3.0, "enlarge": 0.125, "deblur": 0.3, "colorize": 3.0}
+LEVELS = {"inpaint": 3.0, "enlarge": 0.125, "deblur": 0.3, "colorize": 3.0, "mri": 0.3, "ct": 0.3}
 
 
 def sampler(process: Process | None = None) -> Sampler:
@@ -79,7 +82,8 @@ def own(denoiser: Denoiser) -> tuple[Sampler, Times] | None:
 def solver(m: Measurement, samples: int = 1, steps: int | None = None) -> tuple[Solver, str]:
     """The solver for a measurement in model space when none is chosen, and why.
 
-    For pictures it is the best of a table of all solvers (`docs/solvers.md`); else it follows from the operator.
+    For pictures it is the best of a table of all solvers (`docs/solvers.md`; `docs/medical.md` for k-space and
+    projections); else it follows from the operator.
 
     Args:
         samples: for how many samples of each y; the posterior mean serves one alone.
@@ -119,6 +123,8 @@ def damage(m: Measurement) -> tuple[str, float]:
         return "colorize", 1.0
     if isinstance(operator, Blur | Convolution):
         return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
+    if isinstance(operator, Fourier | SENSE | Radon):
+        return ("ct" if isinstance(operator, Radon) else "mri"), 1.0
     if not isinstance(operator, Downsample | Separable | DecimatedBlur):
         return "", 1.0
     factor = math.sqrt(math.prod(event) / m.y[0].numel())
@@ -143,7 +149,9 @@ WAYS: dict[str, Solver] = {"ddnm": DDNM(eta=1.0), "diffpir": DiffPIR(zeta=1.0)}
 @functools.cache
 def chosen() -> dict[str, dict[str, str]]:
     """For each kind of damage the key and name of the table's best solver, and the reason in words."""
-    return json.loads((Path(__file__).parent / "chosen.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    here = Path(__file__).parent
+    texts = [(here / name).read_text("utf-8") for name in ("chosen.json", "chosen_medical.json")]
+    return {kind: entry for text in texts for kind, entry in json.loads(text).items()}
 
 
 @dataclass(frozen=True)
