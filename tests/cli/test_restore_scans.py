@@ -16,7 +16,8 @@ from sfumato.cli.console import Console
 from sfumato.cli.main import app
 from sfumato.codecs import Affine
 from sfumato.data import medical
-from sfumato.operators import Fourier
+from sfumato.data.images import read_image
+from sfumato.operators import Fourier, Radon, kspace
 from sfumato.recipes.edm import Recipe
 from sfumato.zoo import Model
 
@@ -225,3 +226,23 @@ def test_a_missing_extra_is_exit_4(nifti, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     result = restore(nifti, "denoise", tiny, "-o", tmp_path / "out", code=4)
     assert "pip install 'sfumato[medical]'" in result.stderr
+
+
+def test_measured_k_space_and_projections(tmp_path, tiny):
+    """A .npz file of what a scanner measured, without --simulate; white and the maps are said."""
+    image = torch.from_numpy(volume(1)[:, :, 0].astype("f4"))
+    np.savez(tmp_path / "k.npz", kspace=kspace.transform(image).numpy())
+    result = restore(tmp_path / "k.npz", "mri", tiny, "--sigma", 0.01, "--steps", 3, "-o", tmp_path / "out")
+    assert "one coil" in result.stderr and "white is" in result.stderr and "no basis for a diag" in result.stderr
+    assert read_image(tmp_path / "out" / "restored.png").shape == (1, 12, 14)
+    assert not (tmp_path / "out" / "input.png").exists()
+    A = Radon.parallel((12, 14), 20)
+    arrays = {"sinogram": A(image[None, None])[0, 0].numpy(), "angles": np.rad2deg(A.angles), "size": [12, 14]}
+    np.savez(tmp_path / "p.npz", **arrays)
+    result = restore(tmp_path / "p.npz", "ct", tiny, "--sigma", 0.1, "--steps", 3, "-o", tmp_path / "out")
+    assert "parallel lines" in result.stderr
+    result = restore(tmp_path / "p.npz", "ct", tiny, "-o", tmp_path / "out", code=3)
+    assert "--sigma is needed" in result.stderr
+    result = restore(tmp_path / "k.npz", "ct", tiny, "--sigma", 0.1, "-o", tmp_path / "out", code=3)
+    assert "no array 'sinogram', only kspace" in result.stderr
+    assert scans.model(tmp_path / "k.npz", "mri", Console(quiet=True)) == "head"

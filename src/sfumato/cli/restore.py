@@ -247,7 +247,7 @@ def measure(
     """
     import torch
 
-    from sfumato.cli import inputs
+    from sfumato.cli import inputs, scans
     from sfumato.noise import Seeds
     from sfumato.operators import Measurement
     from sfumato.operators.levels import estimate_sigma
@@ -255,6 +255,8 @@ def measure(
     if wanted.operator == "jpeg" and not wanted.simulate:
         m = stored(wanted, event, console)
         return m, None, len(m.operator.tables) < m.event[0]  # type: ignore[attr-defined]
+    if wanted.operator in ("mri", "ct") and not wanted.simulate:
+        return scans.measured(wanted, console), None, False
     x = inputs.read(wanted.path("file")).to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
     single = x.ndim == 3 and x.shape[0] == 1
     grey = single and len(event) == 3 and event[0] == 3 and wanted.operator != "colorize"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def model(path: Path, operator: str, console: Console) -> str:
         return "head"
     if operator not in ("mri", "ct") or path.is_dir() or not path.exists():
         return "photo"
-    if len(inputs.read(path)) != 1:
+    if path.suffix.lower() != ".npz" and len(inputs.read(path)) != 1:
         console.note(f"model: photo, since the picture is in color; --operator {operator} of a grey one takes head.")
         return "photo"
     console.note(f"model: head, since --operator {operator} is for slices of scans; --model photo for other pictures.")
@@ -56,6 +57,19 @@ def opened(wanted: Settings) -> Scan:
         serve = ", ".join(kind for kind in KINDS if kind != "enlarge")
         raise typer.BadParameter(f"--operator {wanted.operator} does not serve scans: {serve} do (enlarge: simulated).")
     return medical.read(wanted.path("file"))
+
+
+def measured(wanted: Settings, console: Console) -> Measurement:
+    """What a scanner measured, for a picture in [0, 1] (`data.raw`)."""
+    import torch
+
+    from sfumato.data import raw
+
+    found = raw.read(wanted.path("file"), wanted.operator, wanted.sigma)
+    console.note(f"white is {found.white:g}, the largest number of a first reconstruction; {found.words}.")
+    console.note("The result is no basis for a diagnosis: it shows what is plausible, not what is there.")
+    y = found.measurement.y.to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
+    return replace(found.measurement, y=y)
 
 
 def measure(scan: Scan, wanted: Settings, console: Console) -> tuple[Measurement, Tensor | None, bool]:
