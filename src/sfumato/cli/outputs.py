@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ def writing(out: Path) -> Iterator[Path]:
         for name in _earlier(out):
             if not (part / name).exists():
                 (out / name).unlink(missing_ok=True)
+                with suppress(OSError):  # a folder that still holds something stays, and so does `out`
+                    (out / name).parent.rmdir()
         for path in sorted(_files(part), key=lambda path: path.name == MANIFEST):
             target = out / path.relative_to(part)
             target.parent.mkdir(exist_ok=True)

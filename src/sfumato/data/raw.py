@@ -21,6 +21,7 @@ from torch import Tensor
 from sfumato.data.files import present
 from sfumato.operators import SENSE, Linear, Measurement, Radon, kspace
 from sfumato.operators.espirit import espirit
+from sfumato.operators.sense import low_resolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def _kspace(path: Path, arrays: dict[str, NDArray], sigma: float | None) -> Raw:
         raise ValueError(
             f"{path} has no maps, and its middle, {width} points wide, is too small to find them: at least 7."
         )
-    smooth = _smooth(y, maps, max(width, 4))
+    smooth = (maps.conj() * low_resolution(y, max(width, 4))).sum(0)  # the image's own phase, where it is smooth
     maps = maps * torch.where(smooth.abs() > 0, smooth / smooth.abs().clamp(min=1e-30), 1.0)
     A: Linear = SENSE(maps, mask)
     white = float(A.adjoint(y[None]).max())
@@ -132,17 +133,6 @@ def _middle(mask: Tensor) -> int:
             break
         width = n
     return width
-
-
-def _smooth(y: Tensor, maps: Tensor, width: int) -> Tensor:
-    """The image of the middle of k-space, coils combined, (H, W) complex."""
-    H, W = maps.shape[1:]
-    window = [
-        (0.5 + 0.5 * torch.cos(2 * math.pi * at / (width + 1))) * (2 * at.abs() <= width)
-        for at in (torch.arange(n) - n // 2 for n in (H, W))
-    ]
-    coils = kspace.inverse(kspace.to_complex(y) * window[0][:, None] * window[1])
-    return (maps.conj() * coils).sum(0)
 
 
 def _arrays(path: Path) -> dict[str, NDArray]:
