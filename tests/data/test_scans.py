@@ -172,6 +172,13 @@ def test_a_series_lies_as_it_does_in_the_patient(tmp_path):
     assert len({d.SOPInstanceUID for d in new}) == 3 and len({d.SeriesInstanceUID for d in new}) == 1
 
 
+def test_directions_that_are_rounded_otherwise_are_the_same(tmp_path):
+    dicom(tmp_path / "a.dcm", numbers("u1", 4, 5))
+    turned = [1.0, -0.0000001, 0.0, 0.0, 0.60001, 0.79999]
+    dicom(tmp_path / "b.dcm", numbers("u1", 4, 5), position=(0, 0, 4.0), ImageOrientationPatient=turned)
+    assert medical.read(tmp_path).values.shape == (2, 4, 5)
+
+
 def test_a_series_without_places_goes_by_its_numbers(tmp_path):
     (tmp_path / "s").mkdir()
     for name, number in (("a", 2), ("b", 1)):
@@ -281,11 +288,12 @@ def test_what_is_refused(tmp_path, case, message):
         ("widths", {"shape": (4, 6)}, "widths of 2 kinds"),
         ("directions", {"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "directions of 2 kinds"),
         ("frames", {"NumberOfFrames": 1}, "frames of 2 kinds"),
+        ("places", {"ImagePositionPatient": [5, 0, 0.0001]}, "several slices of one place"),
     ],
 )
 def test_folders_that_are_no_one_series(tmp_path, name, fields, message):
     dicom(tmp_path / "a.dcm", numbers("u1", 4, 5))
-    dicom(tmp_path / "b.dcm", numbers("u1", *fields.pop("shape", (4, 5))), **fields)
+    dicom(tmp_path / "b.dcm", numbers("u1", *fields.pop("shape", (4, 5))), position=(0, 0, 4.0), **fields)
     with pytest.raises(ValueError, match=message):
         medical.read(tmp_path)
 

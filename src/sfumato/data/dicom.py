@@ -39,9 +39,11 @@ def read_series(folder: Path) -> Scan:
         ("directions", "ImageOrientationPatient"),
         ("frames", "NumberOfFrames"),
     ):
-        several = {str(d.get(name)) for d in found}
+        several = {_word(d.get(name)) for d in found}
         if len(several) > 1:
             raise ValueError(f"{folder} holds {what} of {len(several)} kinds: give a folder of one series.")
+    if len({round(_place(d), 3) for d in found}) < len(found):
+        raise ValueError(f"{folder} holds several slices of one place: a series of volumes, split it first.")
     order = sorted(range(len(paths)), key=lambda i: (_place(found[i]), paths[i].name))
     return _scan([paths[i] for i in order], [found[i] for i in order], folder=True)
 
@@ -60,6 +62,13 @@ def _dataset(path: Path) -> Any:
     if data.get("SamplesPerPixel", 1) != 1 or not str(data.get("PhotometricInterpretation")).startswith("MONOCHROME"):
         raise ValueError(f"{path} is in color ({data.get('PhotometricInterpretation')}): grey values are needed.")
     return data
+
+
+def _word(value: Any) -> str:
+    """A field to compare: numbers to three decimals, since scanners round each slice's directions by themselves."""
+    if isinstance(value, str | int) or value is None:
+        return str(value)
+    return str([round(float(v), 3) + 0.0 for v in value])
 
 
 def _pixels(path: Path, data: Any) -> np.ndarray:

@@ -41,11 +41,13 @@ def espirit(y: Tensor, width: int, *, kernel: int = 6, threshold: float = 0.02, 
     _, s, Vh = torch.linalg.svd(matrix, full_matrices=False)
     kernels = Vh[s > threshold * s[0]].reshape(-1, coils, kernel, kernel)
     # conjugate and turned around: a patch times a kernel's conjugate is a convolution, a product in the image
-    images = torch.zeros(len(kernels), coils, H, W, dtype=kernels.dtype, device=y.device)
     top, left = (n // 2 - kernel // 2 for n in (H, W))
-    images[..., top : top + kernel, left : left + kernel] = kernels.flip(-2, -1).conj()
-    images = kspace.inverse(images) * (H * W) ** 0.5 / kernel
-    gram = torch.einsum("nahw,nbhw->hwab", images.conj(), images)
+    gram = torch.zeros(H, W, coils, coils, dtype=kernels.dtype, device=y.device)
+    for part in kernels.flip(-2, -1).conj().split(8):  # some at a time, for memory
+        images = torch.zeros(len(part), coils, H, W, dtype=kernels.dtype, device=y.device)
+        images[..., top : top + kernel, left : left + kernel] = part
+        images = kspace.inverse(images) * (H * W) ** 0.5 / kernel
+        gram += torch.einsum("nahw,nbhw->hwab", images.conj(), images)
     values, vectors = torch.linalg.eigh(gram)
     maps = vectors[..., -1].permute(2, 0, 1)
     phase = torch.where(maps[0].abs() > 0, maps[0].conj() / maps[0].abs().clamp(min=1e-30), 1.0)
