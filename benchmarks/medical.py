@@ -126,7 +126,7 @@ def solvers(kind: str) -> dict[str, Solver]:
         "score-medical": ScoreMedical(STEPS, trust=1.0, snr=c["snr"]),
         "MCG": MCG(STEPS, zeta=c["mcg"]),
         "DPS": DPS(STEPS, zeta=c["dps"]),
-        "MMPS": MMPS(steps=STEPS, iterations=3),
+        "MMPS": MMPS(steps=STEPS, iterations=2),
         # the row sums that TMPD is made of mean nothing in k-space
         **({"TMPD": TMPD(steps=STEPS)} if kind == "ct" else {}),
     }

@@ -3,8 +3,8 @@
     python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json --picture docs/pictures/medical.png
     python tools/medical_page.py
 
-It also writes src/sfumato/zoo/chosen_medical.json (what `restore` takes) and benchmarks/data/figures/score-medical.json.
-No number by hand. `--check` writes nothing and fails where a file is stale.
+It also writes src/sfumato/zoo/chosen_medical.json (what `restore` takes) and the figure of score-medical in
+benchmarks/data/figures. No number by hand. `--check` writes nothing and fails where a file is stale.
 """
 
 from __future__ import annotations
