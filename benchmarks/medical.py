@@ -43,7 +43,7 @@ GRIDS: dict[str, tuple[float, ...]] = {  # what --tune tries
     "wavelet": (0.001, 0.003, 0.01),
     "dps": (3.0, 10.0, 30.0),
     "mcg": (0.3, 1.0, 3.0),
-    "snr": (0.1, 0.2, 0.4),
+    "snr": (0.03, 0.1, 0.2),
 }
 TUNED = Path(__file__).parent / "data" / "medical_tuned.json"
 
