@@ -12,7 +12,9 @@ def test_the_weight_of_the_paper_is_a_composition():
     """W = FBP: y' = W y through A' = W A. The gradient is that of |W (y - A D)|, and the end meets W A x = W y."""
     A, size = Radon.parallel((8, 8), 5), (1, 8, 8)
     B = LinearFunction(lambda x: A.fbp(A(x)), size)
-    world = sf.GaussianWorld(torch.zeros(size).double(), 0.3 * torch.eye(64).double() + 0.01)
+    at = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0)).double()
+    # neighbours belong together, so that the gradient reaches what A does not see
+    world = sf.GaussianWorld(torch.zeros(size).double(), 0.3 * torch.exp(-torch.cdist(at, at) / 2))
     denoiser = world.denoiser(sf.processes.LinearBeta())
     y = A(sf.Noise(0).normal(torch.empty(1, *size, dtype=torch.float64)))
     m = Measurement(B, A.fbp(y), 0.0)
