@@ -31,7 +31,7 @@ from sfumato import Measurement, Noise, baselines, metrics
 from sfumato.data import heads
 from sfumato.operators import Fourier, Linear, Radon, kspace
 from sfumato.operators.levels import chi_square
-from sfumato.solvers import DDNM, DPS, MCG, MMPS, TMPD, DiffPIR, ScoreMedical, Solver
+from sfumato.solvers import DDNM, DPS, MCG, MMPS, TMPD, DiffPIR, ScoreMedical, Solver, Warm
 from sfumato.zoo import defaults
 
 SIDE, SAMPLES, STEPS = 128, 3, 20
@@ -44,6 +44,7 @@ GRIDS: dict[str, tuple[float, ...]] = {  # what --tune tries
     "dps": (3.0, 10.0, 30.0),
     "mcg": (0.3, 1.0, 3.0),
     "snr": (0.03, 0.1, 0.2),
+    "level": (0.3, 1.0, 3.0),
 }
 TUNED = Path(__file__).parent / "data" / "medical_tuned.json"
 
@@ -120,9 +121,9 @@ def solvers(kind: str) -> dict[str, Solver]:
     c = json.loads(TUNED.read_text("utf-8"))["tuned"][kind]
     return {
         "DDNM": DDNM(STEPS),
-        "DDNM, warm start": defaults.warm("inpaint", STEPS, DDNM(eta=1.0)),
+        "DDNM, warm start": Warm(defaults.WAYS["ddnm"], c["level"], STEPS),
         "DiffPIR": DiffPIR(STEPS),
-        "DiffPIR, warm start": defaults.warm("deblur", STEPS, DiffPIR(zeta=1.0)),
+        "DiffPIR, warm start": Warm(defaults.WAYS["diffpir"], c["level"], STEPS),
         "score-medical": ScoreMedical(STEPS, trust=1.0, snr=c["snr"]),
         "MCG": MCG(STEPS, zeta=c["mcg"]),
         "DPS": DPS(STEPS, zeta=c["dps"]),
@@ -202,6 +203,7 @@ def _tried(key: str, value: float, m: Measurement, x: Tensor, model: Any) -> flo
             "dps": lambda: DPS(STEPS, zeta=value),
             "mcg": lambda: MCG(STEPS, zeta=value),
             "snr": lambda: ScoreMedical(STEPS, trust=1.0, snr=value),
+            "level": lambda: Warm(defaults.WAYS["diffpir"], value, STEPS),
         }
         try:
             found = model.restore(m, solver=make[key](), seed=0).mean

@@ -80,8 +80,8 @@ def verdict(every: Means) -> str:
     return "\n".join(lines)
 
 
-def chosen(every: Means) -> dict[str, dict[str, str]]:
-    """For k-space and projections: the warm start with the better mean PSNR over the tasks."""
+def chosen(every: Means, tuned: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """For k-space and projections: the warm start with the better mean PSNR over the tasks, and its level."""
     out = {}
     for kind, what in (("mri", "k-space"), ("ct", "projections")):
         tasks = [rows for task, rows in every.items() if task.startswith(kind)]
@@ -91,7 +91,7 @@ def chosen(every: Means) -> dict[str, dict[str, str]]:
             f"{best}: {score[best]:.2f} dB on held-out {what} ({other}: {score[other]:.2f}) in "
             "benchmarks/data/medical.json; see docs/medical.md."
         )
-        out[kind] = {"key": WARM[best], "name": best, "why": why}
+        out[kind] = {"key": WARM[best], "name": best, "level": tuned[kind]["level"], "why": why}
     return out
 
 
@@ -130,7 +130,7 @@ def files() -> dict[Path, str]:
     return {
         PAGE: filled(PAGE.read_text("utf-8"), verdict(every) + "\n\n" + tables),
         CARD: filled(CARD.read_text("utf-8"), verdict(every)),
-        CHOSEN: json.dumps(chosen(every), indent=1) + "\n",
+        CHOSEN: json.dumps(chosen(every, found["settings"]["chosen"]), indent=1) + "\n",
         FIGURE: json.dumps(figure(found, every), indent=1) + "\n",
     }
 

@@ -59,8 +59,9 @@ def test_the_verdict_says_who_is_ahead(script, found):
 
 
 def test_what_restore_takes_is_the_better_warm_start(script, found):
-    taken = script["chosen"](script["means"](found))
+    taken = script["chosen"](script["means"](found), {"mri": {"level": 0.3}, "ct": {"level": 1.0}})
     assert taken["mri"]["key"] == "diffpir" and taken["ct"]["key"] == "ddnm"
+    assert taken["mri"]["level"] == 0.3 and taken["ct"]["level"] == 1.0
     assert "25.25 dB on held-out k-space (DDNM, warm start: 25.00)" in taken["mri"]["why"]
 
 

@@ -93,7 +93,7 @@ def test_k_space_and_projections_get_the_best_of_their_own_table(operator, kind:
     solver, reason = defaults.solver(m)
     best = defaults.chosen()[kind]
     assert isinstance(solver, sf.solvers.Warm) and type(solver.solver) is recipes.load(best["key"]).Recipe
-    assert solver.level == defaults.LEVELS[kind] and solver.steps == defaults.CALLS
+    assert solver.level == best["level"] and solver.steps == defaults.CALLS
     assert reason == best["why"] and "docs/medical.md" in reason
     solver.check(operator)
 

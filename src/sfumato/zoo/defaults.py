@@ -40,7 +40,7 @@ from sfumato.solvers import DDNM, DiffPIR, Solver, Warm
 STEPS = 50  # (ours)
 CALLS = 20  # of a restoration of a picture (ours); the table that chooses its solver is made at as many
 # Noise over signal, model space [-1, 1], at which it starts; that of an enlargement grows with the factor (ours).
-LEVELS = {"inpaint": 3.0, "enlarge": 0.125, "deblur": 0.3, "colorize": 3.0, "mri": 0.3, "ct": 0.3}
+LEVELS = {"inpaint": 3.0, "enlarge": 0.125, "deblur": 0.3, "colorize": 3.0}
 
 
 def sampler(process: Process | None = None) -> Sampler:
@@ -135,11 +135,13 @@ def warm(kind: str, steps: int = CALLS, solver: Solver | None = None, *, factor:
     """The restoration of a picture: a solver started from the noised linear estimate.
 
     Args:
-        kind: a key of `LEVELS`.
+        kind: a key of `chosen()`: its level is in `LEVELS`, or was found with its solver.
         solver: the best of the table for the kind, unless given.
         factor: of an enlargement.
     """
-    return Warm(solver or WAYS[chosen()[kind]["key"]], LEVELS[kind] * factor, steps)
+    entry = chosen()[kind]
+    level = LEVELS[kind] if kind in LEVELS else float(entry["level"])
+    return Warm(solver or WAYS[entry["key"]], level * factor, steps)
 
 
 # The steps that a warm start can take: with all noise fresh, so that the noise of the start is forgotten.
@@ -147,7 +149,7 @@ WAYS: dict[str, Solver] = {"ddnm": DDNM(eta=1.0), "diffpir": DiffPIR(zeta=1.0)}
 
 
 @functools.cache
-def chosen() -> dict[str, dict[str, str]]:
+def chosen() -> dict[str, dict[str, Any]]:
     """For each kind of damage the key and name of the table's best solver, and the reason in words."""
     here = Path(__file__).parent
     texts = [(here / name).read_text("utf-8") for name in ("chosen.json", "chosen_medical.json")]
