@@ -78,9 +78,15 @@ def main() -> None:
         "chosen": json.loads(TUNED.read_text("utf-8"))["tuned"],
         "slices": SLICES,
     }
-    write(args, {"settings": settings, "rows": rows})
+    write(args, {"settings": how, "rows": rows})
     if args.picture:
         draw(args.picture, sheet)
+
+
+def settings() -> dict[str, dict[str, float]]:
+    """What --tune found, for each kind; the level of warm starts is 1 unless that was among it."""
+    found = json.loads(TUNED.read_text("utf-8"))["tuned"]
+    return {kind: {"level": 1.0, **own} for kind, own in found.items()}
 
 
 def held_out(root: Path, task: str) -> list[tuple[str, Tensor]]:
@@ -118,7 +124,7 @@ def measured(task: str, x: Tensor) -> Measurement:
 
 def solvers(kind: str) -> dict[str, Solver]:
     """The solvers, with the settings of a kind."""
-    c = json.loads(TUNED.read_text("utf-8"))["tuned"][kind]
+    c = settings()[kind]
     return {
         "DDNM": DDNM(STEPS),
         "DDNM, warm start": Warm(defaults.WAYS["ddnm"], c["level"], STEPS),
@@ -153,7 +159,7 @@ def answers(task: str, m: Measurement, model: Any) -> Iterator[tuple[str, dict[s
 
 def classical(kind: str, m: Measurement) -> dict[str, Callable[[], Tensor]]:
     """What needs no model."""
-    operator, c = m.operator, json.loads(TUNED.read_text("utf-8"))["tuned"][kind]
+    operator, c = m.operator, settings()[kind]
     assert isinstance(operator, Linear)
     first: dict[str, Callable[[], Tensor]] = {"zero-filling": lambda: operator.adjoint(m.y)}
     if isinstance(operator, Radon):
