@@ -70,12 +70,12 @@ def main() -> None:
             rows.append({"task": task, "slice": name, "method": key, **scores(m, x, found)})
             pictures[key] = found["samples"].mean(0)
         sheet.append((f"{task}, {name}", pictures))
-    settings = {
+    how = {
         "side": SIDE,
         "samples": SAMPLES,
         "steps": STEPS,
         "sigma": SIGMA,
-        "chosen": json.loads(TUNED.read_text("utf-8"))["tuned"],
+        "chosen": settings(),
         "slices": SLICES,
     }
     write(args, {"settings": how, "rows": rows})
