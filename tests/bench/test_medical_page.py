@@ -69,6 +69,11 @@ def test_the_figure_of_score_medical(script, found):
     said = script["figure"](found, script["means"](found))
     assert said["minutes"] == 8 and "128 x 128" in said["data"]
     assert "MR, a quarter of k-space 24.0 dB (total variation 24.0, best: DiffPIR, warm start 26.0)" in said["figure"]
+    assert said["figure"].startswith("20 levels of the paper's 1000")
+    for task in ("mri-4", "mri-8", "ct-20"):
+        found["rows"].append(row(task, "score-medical, 200 levels", 25.2))
+    said = script["figure"](found, script["means"](found))["figure"]
+    assert said.startswith("200 levels") and "MR, an eighth of k-space 25.2 dB" in said
 
 
 def test_a_page_is_filled_between_its_marks(script):

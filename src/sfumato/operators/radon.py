@@ -151,7 +151,7 @@ class Radon(Linear):
         rows, cols = _centred(self.size, y)
         image = y.new_zeros(*y.shape[:-2], *self.size)
         for view, theta in zip(smooth.unbind(-2), self.angles, strict=True):
-            u, near = cols * math.cos(theta) - rows[:, None] * math.sin(theta), 1.0
+            u, near = cols * math.cos(theta) - rows[:, None] * math.sin(theta), y.new_ones(())
             if self.source is not None:
                 near = self.source / (self.source + cols * math.sin(theta) + rows[:, None] * math.cos(theta))
             for at_u, share in _nearest(u * near / spacing + (n - 1) / 2, n):
@@ -185,13 +185,9 @@ class Radon(Linear):
             ray, pixel, weight = (torch.cat(column) for column in zip(*parts, strict=True))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that sparse rows are new in torch
-                self._kept[key] = tuple(
-                    torch.sparse_coo_tensor(torch.stack(at), weight, size).to_sparse_csr()
-                    for at, size in (
-                        ((ray, pixel), (len(self.angles) * self._count, H * W)),
-                        ((pixel, ray), (H * W, len(self.angles) * self._count)),
-                    )
-                )
+                size = (len(self.angles) * self._count, H * W)
+                A = torch.sparse_coo_tensor(torch.stack([ray, pixel]), weight, size)
+                self._kept[key] = A.to_sparse_csr(), A.mT.to_sparse_csr()
         return self._kept[key]
 
     @functools.cached_property
