@@ -48,6 +48,7 @@ GRIDS: dict[str, tuple[float, ...]] = {  # what --tune tries
     "mcg": (0.3, 1.0, 3.0),
     "snr": (0.03, 0.1, 0.2),
 }
+DRAWN = ("zero-filling", "FBP", "total variation", "wavelets", "DiffPIR, warm start", "score-medical", "MMPS")
 TUNED = Path(__file__).parent / "data" / "medical_tuned.json"
 
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="on training slices, instead of the measurement")
     parser.add_argument("--task", action="append", choices=TASKS, help="these alone")
     parser.add_argument("--levels", type=int, help="of score-medical alone, added to the rows of --out")
+    parser.add_argument("--drawn", action="store_true", help="only the methods of the picture, to draw it again")
     parser.add_argument("--slices", type=int, default=3, help="of each task, at most")
     args = parser.parse_args()
     model = sfumato.load(args.model)
@@ -71,7 +73,7 @@ def main() -> None:
     jobs = [(task, name, x) for task in args.task or TASKS for name, x in held_out(args.root, task)[: args.slices]]
     for task, name, x in tqdm(jobs, desc="slices"):
         m, pictures = measured(task, x), {"truth": x}
-        for key, found in answers(task, m, model):
+        for key, found in answers(task, m, model, DRAWN if args.drawn else None):
             print(task, name, key, f"{found['seconds']:.1f} s", flush=True)
             rows.append({"task": task, "slice": name, "method": key, **scores(m, x, found)})
             pictures[key] = found["samples"].mean(0)
@@ -161,14 +163,20 @@ def solvers(kind: str) -> dict[str, Solver]:
     }
 
 
-def answers(task: str, m: Measurement, model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(method, {"samples": (S, B, 1, H, W), "seconds": of one sample, "nfe"}) of every method."""
+def answers(
+    task: str, m: Measurement, model: Any, keys: tuple[str, ...] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(method, {"samples": (S, B, 1, H, W), "seconds": of one sample, "nfe"}) of every method, or of these."""
     kind = task.split("-")[0]
     for key, function in classical(kind, m).items():
+        if keys and key not in keys:
+            continue
         began = time.perf_counter()
         x = function()
         yield key, {"samples": x[None], "seconds": time.perf_counter() - began, "nfe": 0}
     for key, solver in solvers(kind).items():
+        if keys and key not in keys:
+            continue
         began = time.perf_counter()
         try:
             result = model.restore(m, solver=solver, samples=SAMPLES, seed=0)
@@ -244,8 +252,7 @@ def draw(path: Path, sheet: list[tuple[str, dict[str, Tensor]]]) -> None:
     firsts: dict[str, tuple[str, dict[str, Tensor]]] = {}
     for title, pictures in sheet:
         firsts.setdefault(title.split(",")[0], (title, pictures))
-    keys = ("truth", "zero-filling", "FBP", "total variation", "wavelets", "DDNM, warm start", "score-medical", "MMPS")
-    rows = [(title, [(k, p[k]) for k in keys if k in p]) for title, p in firsts.values()]
+    rows = [(title, [(k, p[k]) for k in ("truth", *DRAWN) if k in p]) for title, p in firsts.values()]
     gap, head = 4, 14
     canvas = Image.new("L", (max(len(r) for _, r in rows) * (SIDE + gap), len(rows) * (SIDE + head + gap)), 255)
     pen = ImageDraw.Draw(canvas)
@@ -256,7 +263,7 @@ def draw(path: Path, sheet: list[tuple[str, dict[str, Tensor]]]) -> None:
             pen.text((at[0] + 2, at[1] + 1), title if key == "truth" else key, fill=0)
             canvas.paste(Image.fromarray(levels), (at[0], at[1] + head))
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path, optimize=True)
+    canvas.quantize(24).save(path, optimize=True)
 
 
 if __name__ == "__main__":

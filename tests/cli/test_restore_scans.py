@@ -1,7 +1,7 @@
 """restore of NIfTI files, DICOM files and series with a tiny model."""
 
-import builtins
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -216,14 +216,7 @@ def test_bad_input_is_one_sentence(tmp_path, tiny, nifti, series, case):
 
 
 def test_a_missing_extra_is_exit_4(nifti, tiny, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def absent(what, *args, **kwargs):
-        if what.split(".")[0] == "nibabel":
-            raise ImportError(what)
-        return real(what, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
     result = restore(nifti, "denoise", tiny, "-o", tmp_path / "out", code=4)
     assert "pip install 'sfumato[medical]'" in result.stderr
 

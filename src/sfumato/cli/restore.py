@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.engines.serial import Shard as Part
-    from sfumato.operators import Measurement
+    from sfumato.operators import Measurement, Operator
     from sfumato.solvers import Solver
     from sfumato.zoo import Model, Result
 
@@ -250,7 +250,6 @@ def measure(
     from sfumato.cli import inputs, scans
     from sfumato.noise import Seeds
     from sfumato.operators import Measurement
-    from sfumato.operators.levels import estimate_sigma
 
     if wanted.operator == "jpeg" and not wanted.simulate:
         m = stored(wanted, event, console)
@@ -270,13 +269,20 @@ def measure(
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)
+    return observed(operator, x, wanted.sigma, console), None, grey
+
+
+def observed(operator: Operator, x: Tensor, sigma: float | None, console: Console) -> Measurement:
+    """The measurement that a degraded input x (B, *event) is; its noise is estimated where it is not stated."""
+    from sfumato.operators import Measurement
+    from sfumato.operators.levels import estimate_sigma
+
     seen = getattr(operator, "seen", None)
     y = x if seen is None else x * seen(x)
-    if wanted.sigma is not None:
-        return Measurement(operator, y, wanted.sigma), None, grey
-    sigma = estimate_sigma(y, None if seen is None else seen(y))
-    console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
-    return Measurement(operator, y, sigma), None, grey
+    if sigma is None:
+        sigma = estimate_sigma(y, None if seen is None else seen(y))
+        console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
+    return Measurement(operator, y, sigma)
 
 
 def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]:

@@ -80,9 +80,9 @@ def measure(scan: Scan, wanted: Settings, console: Console) -> tuple[Measurement
     import torch
 
     from sfumato.cli.degradations import build
+    from sfumato.cli.restore import observed
     from sfumato.noise import Seeds
     from sfumato.operators import Measurement
-    from sfumato.operators.levels import estimate_sigma
 
     low, high = scan.range
     x = ((scan.slices - low) / (high - low)).clamp(0, 1).unsqueeze(1)
@@ -95,13 +95,7 @@ def measure(scan: Scan, wanted: Settings, console: Console) -> tuple[Measurement
     if wanted.simulate:
         noise = Seeds.keyed(wanted.seed, [("measurement", i) for i in range(len(x))])
         return Measurement.simulate(operator, x, sigma=wanted.sigma or 0.0, noise=noise), x, False
-    seen = getattr(operator, "seen", None)
-    y = x if seen is None else x * seen(x)
-    if wanted.sigma is not None:
-        return Measurement(operator, y, wanted.sigma), None, False
-    sigma = estimate_sigma(y, None if seen is None else seen(y))
-    console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
-    return Measurement(operator, y, sigma), None, False
+    return observed(operator, x, wanted.sigma, console), None, False
 
 
 def write(part: Path, scan: Scan, result: Result) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data.files import beside
-from sfumato.data.medical import Scan, is_dicom, stored
+from sfumato.data.medical import Scan, is_dicom, library, stored
 
 
 def read(path: Path) -> Scan:
@@ -49,7 +49,7 @@ def read_series(folder: Path) -> Scan:
 
 
 def _dataset(path: Path) -> Any:
-    pydicom = library()
+    pydicom = library("pydicom", "DICOM")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong is said below, in one sentence
@@ -160,7 +160,7 @@ class Origin:
 
 def _filled(data: Any, values: Tensor, scaling: tuple[float, float], note: str) -> Any:
     """A copy of the data set with these values; uncompressed, as the compressed bytes would not be the same again."""
-    pydicom, data = library(), copy.deepcopy(data)
+    pydicom, data = library("pydicom", "DICOM"), copy.deepcopy(data)
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     numbers = stored(values, *scaling, low, high).numpy()
@@ -181,16 +181,3 @@ def _filled(data: Any, values: Tensor, scaling: tuple[float, float], note: str) 
                 setattr(data, name, pydicom.uid.generate_uid(entropy_srcs=[str(data.get(name)), note]))
         data.file_meta.MediaStorageSOPInstanceUID = data.get("SOPInstanceUID")
     return data
-
-
-def library() -> Any:
-    """pydicom.
-
-    Raises:
-        ImportError: naming the extra.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise ImportError("DICOM files need pydicom: pip install 'sfumato[medical]'.") from error
-    return pydicom

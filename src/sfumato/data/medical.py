@@ -6,6 +6,7 @@ the patient. What is written has the size, orientation, scaling and number forma
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,18 @@ def write(scan: Scan, values: Tensor, path: Path, *, note: str = "") -> None:
     if not bool(torch.isfinite(values).all()):
         raise ValueError("the values hold NaN or infinite numbers: nothing is written.")
     scan.origin.write(values.detach().cpu().double(), path, note)
+
+
+def library(name: str, files: str) -> Any:
+    """nibabel or pydicom.
+
+    Raises:
+        ImportError: naming the extra.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{files} files need {name}: pip install 'sfumato[medical]'.") from error
 
 
 def stored(values: Tensor, slope: float, intercept: float, low: int, high: int) -> Tensor:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from sfumato.data.files import beside
-from sfumato.data.medical import Scan, stored
+from sfumato.data.medical import Scan, library, stored
 
 
 def read(path: Path) -> Scan:
     """The volume of a NIfTI file; see `medical.read`."""
-    nibabel = library()
+    nibabel = library("nibabel", "NIfTI")
     try:
         image = nibabel.load(path)
         raw = np.asanyarray(image.dataobj.get_unscaled())
@@ -66,16 +66,3 @@ class Origin:
         content = image.to_bytes()
         with beside(path) as part:
             part.write_bytes(gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
-
-
-def library() -> Any:
-    """nibabel.
-
-    Raises:
-        ImportError: naming the extra.
-    """
-    try:
-        import nibabel
-    except ImportError as error:
-        raise ImportError("NIfTI files need nibabel: pip install 'sfumato[medical]'.") from error
-    return nibabel
