@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sfumato import Measurement, Noise, baselines
-from sfumato.operators import Blur, Function, Identity, Mask
+from sfumato.operators import Blur, Fourier, Function, Identity, Mask, kspace
 
 pytest.importorskip("skimage", reason="needs the extra `baselines`")
 
@@ -75,6 +75,36 @@ def test_total_variation_without_noise_needs_a_weight():
         baselines.total_variation(Measurement(Identity(), flat_halves(), 0.0))
 
 
+def test_one_step_of_wavelets_is_a_soft_threshold():
+    """Of a square of four numbers: the mean stays, each of the three differences goes towards 0 by weight / 1.05, and
+    all of it is 1 / 1.05 of y, since the step is a little shorter than the largest eigenvalue allows."""
+    y = torch.tensor([[0.9, 0.3], [0.4, 0.2]], dtype=torch.float64)[None, None]
+    done = baselines.wavelet(Measurement(whole(2), y, 0.0), weight=0.1, steps=1, levels=1)[0, 0]
+    signs = torch.tensor([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]]).double() / 2
+    found = (signs * done).sum((1, 2)) * 1.05
+    # 0.9, 0.4, 0.3, 0.2 before
+    torch.testing.assert_close(found, torch.tensor([0.9, 0.3, 0.2, 0.1]).double(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 10)])
+def test_wavelets_without_weight_are_the_inverse(size):
+    y = Noise(0).uniform(torch.empty(2, 3, *size, dtype=torch.float64))
+    done = baselines.wavelet(Measurement(Mask(torch.ones(size)), y, 0.0), weight=0.0, steps=80, levels=3)
+    torch.testing.assert_close(done, y, atol=1e-6, rtol=0)
+
+
+def test_wavelets_complete_k_space():
+    """A piecewise constant picture from a part of its k-space: much nearer than what was seen alone."""
+    x = torch.full((1, 1, 32, 32), 0.25, dtype=torch.float64)
+    x[..., 8:20, 6:24] = 0.75
+    A = Fourier(kspace.poisson_disc((32, 32), Noise(0), acceleration=2.5, centre=0.2))
+    m = Measurement(A, A(x), 0.0)
+    errors = [float((found - x).pow(2).mean()) for found in (A.pinv(m.y), baselines.wavelet(m, weight=0.003))]
+    assert errors[1] < 0.05 * errors[0]
+    again = baselines.wavelet(Measurement(A, 2.0 * A(x), 0.0), weight=0.003)
+    assert float(again.max()) == 1.0
+
+
 def test_wiener_shrinks_towards_the_mean_of_each_picture():
     y = torch.cat([flat_halves(), flat_halves() / 2])
     done = baselines.wiener(Measurement(whole(), y, 0.1), spread=0.2)
@@ -104,7 +134,13 @@ def test_richardson_lucy_sharpens_and_keeps_the_light():
     assert float(done.mean()) == pytest.approx(0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize("method", [baselines.total_variation, baselines.wiener, baselines.richardson_lucy])
+def first_wavelets(m):
+    return baselines.wavelet(m, weight=0.1)
+
+
+@pytest.mark.parametrize(
+    "method", [baselines.total_variation, baselines.wiener, baselines.richardson_lucy, first_wavelets]
+)
 def test_an_operator_that_is_not_linear_is_refused(method):
     m = Measurement(Function(lambda x: x**2, (3, 32, 32)), flat_halves(), 0.1)
     with pytest.raises(TypeError, match="needs a Linear operator, got Function"):
@@ -126,6 +162,7 @@ def test_pictures_are_clipped_to_the_unit_range():
         baselines.total_variation(m, weight=0.01),
         baselines.total_variation(Measurement(Identity(), y, 0.1), weight=0.01),
         baselines.wiener(m, spread=1.0),
+        baselines.wavelet(m, weight=0.01),
         baselines.richardson_lucy(m),
     ):
         assert float(done.min()) >= 0.0 and float(done.max()) <= 1.0 and float(done.max()) > 0.9

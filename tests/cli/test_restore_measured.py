@@ -115,8 +115,8 @@ def test_simulated(photo, tiny, tmp_path, monkeypatch, operator, words, expected
         ("jpeg", ("--quality", 10), "--quality belongs to --operator jpeg --simulate"),
         ("denoise", ("--simulate", "--sigma", 0, "--views", 5), "--views belongs to --operator ct --simulate"),
         ("mri", ("--simulate", "--sigma", 0, "--acceleration", 0.5), "needs --acceleration, at least 1.0"),
-        ("mri", (), "measured data go through"),
-        ("ct", (), "measured data go through"),
+        ("mri", (), "measured data in a .npz file"),
+        ("ct", (), "measured data in a .npz file"),
         ("ct", ("--simulate",), "--simulate needs --sigma"),
     ],
 )

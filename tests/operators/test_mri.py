@@ -8,6 +8,7 @@ import torch
 
 import sfumato as sf
 from sfumato.operators import SENSE, Fourier, Measurement, kspace
+from sfumato.operators.espirit import espirit
 from sfumato.operators.sense import birdcage, sensitivities
 from sfumato.processes import LinearBeta
 from sfumato.solvers import DDNM
@@ -148,6 +149,8 @@ def test_radial_spokes():
         (lambda: SENSE(birdcage((4, 4)), torch.ones(4, 4))(torch.zeros(1, 1, 5, 4)), "make another mask"),
         (lambda: sensitivities(torch.zeros(2, 2, 4, 6), 5), "1 to 4 fits"),
         (lambda: sensitivities(torch.zeros(2, 2, 4, 6), 0), "1 to 4 fits"),
+        (lambda: espirit(torch.zeros(2, 2, 8, 9), 6), "larger than the kernel, 6, and at most 8, got 6"),
+        (lambda: espirit(torch.zeros(2, 2, 8, 9), 9), "at most 8, got 9"),
         (lambda: birdcage((4, 4), 0), "at least 1 coil"),
         (lambda: birdcage((4, 4), distance=1.4), "beyond the corners"),
     ],
@@ -197,3 +200,62 @@ def test_sensitivities_of_the_middle():
     far[..., :4, :] = far[..., 13:, :] = far[..., :5] = far[..., 14:] = 7.0
     torch.testing.assert_close(sensitivities(far, 8), sensitivities(y, 8), atol=1e-12, rtol=0)
     assert torch.equal(sensitivities(torch.zeros(2, 2, 4, 4), 2), torch.zeros(2, 4, 4, dtype=torch.complex64))
+
+
+def head(n):
+    """A disc with texture, 0 outside of it, and which pixels it covers."""
+    r = torch.linspace(-1, 1, n).double()
+    disc = (r[:, None] ** 2 + r**2).sqrt() < 0.8
+    return disc * (1 + 0.5 * torch.cos(7 * r)[:, None] * torch.sin(5 * r)), disc
+
+
+def apart(found, maps, where):
+    """Largest 1 - |<found, true>| of unit vectors: the distance up to a phase at each pixel."""
+    return float((1 - (found.conj() * maps).sum(0).abs())[where].max())
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 38)])
+def test_espirit_finds_the_maps_up_to_a_phase(size):
+    """Of simulated coils, also with a phase of the image's own: far closer than images divided by their sum."""
+    H, W = size
+    disc = head(44)[1][:H, :W]
+    image = head(44)[0][:H, :W].to(torch.complex128) * torch.exp(2j * torch.linspace(0, 2, W).double())
+    maps = birdcage(size, 6)
+    y = SENSE(maps, torch.ones(size), complex_valued=True)(kspace.to_channels(image)[None])[0]
+    inner = disc.clone()
+    inner[:, -4:] = inner[-4:] = False  # the cut disc ends at the border, where k-space wraps around
+    found = espirit(y, 20)
+    assert apart(found, maps, inner) < 1e-3 < apart(sensitivities(y, 20), maps, inner)
+    torch.testing.assert_close(found.abs().square().sum(0)[inner], torch.ones_like(found.real[0][inner]))
+    assert float(found[0].imag.abs().max()) < 1e-12 and float(found[0].real.min()) >= 0.0
+    # beyond the middle square nothing is looked at, and the scale of y does not matter
+    far = torch.full_like(y, 7.0)
+    rows, cols = (H - 19) // 2, (W - 19) // 2
+    far[..., rows : rows + 20, cols : cols + 20] = 3.0 * y[..., rows : rows + 20, cols : cols + 20]
+    torch.testing.assert_close(espirit(far, 20).abs(), found.abs(), atol=1e-9, rtol=0)
+
+
+def test_espirit_of_coils_that_see_evenly():
+    """Constant maps are found exactly, with the first coil's phase taken out, and nothing where nothing is seen."""
+    image, disc = head(32)
+    flat = torch.tensor([1.0 + 2.0j, -0.5j, 3.0]).to(torch.complex128)
+    y = SENSE(flat.reshape(3, 1, 1).expand(3, 32, 32), torch.ones(32, 32))(image[None, None])[0]
+    found = espirit(y, 16, kernel=4)
+    turned = flat * flat[0].conj().abs() / flat[0]
+    expected = (turned / turned.abs().square().sum().sqrt())[:, None].expand(-1, int(disc.sum()))
+    torch.testing.assert_close(found[:, disc], expected, atol=1e-9, rtol=0)
+    far = torch.linspace(-1, 1, 32).double()
+    corner = (far[:, None].abs() > 0.95) & (far.abs() > 0.95)
+    maps = espirit(SENSE(birdcage((32, 32), 6), torch.ones(32, 32))(image[None, None])[0], 20)
+    assert not maps[:, corner].any()
+
+
+def test_maps_of_espirit_reconstruct_what_was_not_seen():
+    """Every second column beside the middle ones: |image| by least squares."""
+    image, disc = head(40)
+    maps = birdcage((40, 40), 6)
+    mask = kspace.equispaced((40, 40), acceleration=1.5, centre=0.5)
+    y = SENSE(maps, mask)(image[None, None])
+    x = SENSE(espirit(y[0], 20), mask, complex_valued=True).pinv(y)
+    found = kspace.to_complex(x)[0].abs()
+    assert float((found - image)[disc].abs().max()) < 0.03

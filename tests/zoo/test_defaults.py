@@ -78,6 +78,26 @@ def test_a_picture_gets_the_best_of_the_table(operator, kind: str, level: float,
     solver.check(operator)
 
 
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        (sf.operators.Fourier(torch.ones(16, 16)), "mri"),
+        (sf.operators.SENSE(torch.ones(2, 16, 16, dtype=torch.complex64), torch.ones(16, 16)), "mri"),
+        (sf.operators.Radon.parallel((16, 16), 5), "ct"),
+    ],
+    ids=["Fourier", "SENSE", "Radon"],
+)
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_k_space_and_projections_get_the_best_of_their_own_table(operator, kind: str, sigma: float) -> None:
+    m = picture(operator, sigma, (1, 1, 16, 16))
+    solver, reason = defaults.solver(m)
+    best = defaults.chosen()[kind]
+    assert isinstance(solver, sf.solvers.Warm) and type(solver.solver) is recipes.load(best["key"]).Recipe
+    assert solver.level == best["level"] and solver.steps == defaults.CALLS
+    assert reason == best["why"] and "docs/medical.md" in reason
+    solver.check(operator)
+
+
 def test_other_data_and_other_operators_are_no_damaged_pictures() -> None:
     signal = picture(Mask(torch.ones(16)), 0.1, (1, 2, 16))
     assert defaults.damage(signal) == ("", 1.0)

@@ -76,10 +76,10 @@ def _check_simulated(wanted: Settings) -> None:
             raise typer.BadParameter(f"--{name} belongs to --operator {kind} --simulate.")
         if wanted.operator == kind and wanted.simulate and (value or usual) < least:
             raise typer.BadParameter(f"--operator {kind} --simulate needs --{name}, at least {least}.")
-    if wanted.operator in ("mri", "ct") and not wanted.simulate:
+    if wanted.operator in ("mri", "ct") and not wanted.simulate and not wanted.file.endswith(".npz"):
         raise typer.BadParameter(
-            f"--operator {wanted.operator} works on pictures with --simulate: measured data go through the Python "
-            "library, operators.Fourier, SENSE and Radon."
+            f"--operator {wanted.operator} works on pictures and scans with --simulate, and on measured data in a .npz "
+            "file (docs/medical.md): kspace, or sinogram, angles and size."
         )
     if wanted.operator == "jpeg" and (wanted.sigma or wanted.quality > 100):
         raise typer.BadParameter("--operator jpeg has no --sigma, and --quality goes up to 100.")

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,19 @@ def writing(out: Path) -> Iterator[Path]:
         for name in _earlier(out):
             if not (part / name).exists():
                 (out / name).unlink(missing_ok=True)
-        for path in sorted(part.iterdir(), key=lambda path: path.name == MANIFEST):
-            os.replace(path, out / path.name)
+                with suppress(OSError):  # a folder that still holds something stays, and so does `out`
+                    (out / name).parent.rmdir()
+        for path in sorted(_files(part), key=lambda path: path.name == MANIFEST):
+            target = out / path.relative_to(part)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder and of the folders in it (a DICOM series is one), in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager
@@ -57,7 +66,7 @@ def _earlier(out: Path) -> list[str]:
         names = json.loads((out / MANIFEST).read_text("utf-8"))["outputs"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [name for name in names if Path(name).name == name]
+    return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
 
 
 def place(manifest: Path) -> Path:
@@ -87,7 +96,7 @@ def writing_beside(out: Path) -> Iterator[Path]:
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """manifest.json: the settings, from which `sfumato run` repeats the command, what came of them, versions."""
-    outputs = {path.name: digest(path) for path in sorted(folder.iterdir())}
+    outputs = {path.relative_to(folder).as_posix(): digest(path) for path in _files(folder)}
     whole = {"format": 1, **content, "versions": versions(), "outputs": outputs}
     (folder / MANIFEST).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
@@ -96,6 +105,14 @@ def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, or of the digests of the files in a folder."""
+    if not path.is_dir():
+        return digest(path)
+    lines = (f"{digest(p)}  {p.name}\n" for p in sorted(path.iterdir()) if p.is_file())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_items(folder: Path, x: Tensor, name: str, first: int = 0) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.engines.serial import Shard as Part
-    from sfumato.operators import Measurement
+    from sfumato.operators import Measurement, Operator
     from sfumato.solvers import Solver
     from sfumato.zoo import Model, Result
 
@@ -63,10 +63,15 @@ class Settings:
 def command(
     file: Annotated[
         Path,
-        typer.Argument(help="The picture (or NumPy file), already degraded unless --simulate; or a folder of them."),
+        typer.Argument(
+            help="The picture, NumPy file or scan (NIfTI, DICOM), already degraded unless --simulate; or a folder: of "
+            "pictures, or of the files of one DICOM series."
+        ),
     ],
     operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
-    model: Annotated[str, typer.Option(help="A shipped name, a folder, or a Hub id.")] = "photo",
+    model: Annotated[
+        str, typer.Option(help="A shipped name, a folder, or a Hub id; head for scans, mri and ct, else photo.")
+    ] = "",
     mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
     kernel: Annotated[str, typer.Option(help="deblur: a picture or NumPy file of the kernel.")] = "",
     std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
@@ -112,6 +117,10 @@ def command(
     verbose: Verbose = False,
 ) -> None:
     """Restore a picture: the result, the samples, a map of what is uncertain, and a manifest that repeats the run."""
+    from sfumato.cli import scans
+
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    model = model or scans.model(file, operator.value, console)
     wanted = Settings(
         file=str(file.absolute()),
         operator=operator.value,
@@ -138,8 +147,7 @@ def command(
         views=views,
         width=width,
     )
-    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
-    if file.is_dir():
+    if file.is_dir() and not scans.is_scan(file):
         folder(wanted, out, console, part, block, dry=dry)
     elif shard:
         raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
@@ -169,9 +177,10 @@ def folder(
 def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, model: Model | None = None) -> None:
     """Restores what the settings say, into `out`; with `model`, where it is loaded already."""
     from sfumato import zoo
-    from sfumato.cli import options, outputs
+    from sfumato.cli import options, outputs, scans
 
-    if wanted.path("file").is_dir():
+    scan = scans.opened(wanted) if scans.is_scan(wanted.path("file")) else None
+    if wanted.path("file").is_dir() and scan is None:
         folder(wanted, out, console, dry=dry)
         return
     check(wanted)
@@ -180,7 +189,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
     began = time.perf_counter()
     where = options.device(wanted.device)
     model = model or zoo.load(wanted.model, device=where)
-    m, clean, grey = measure(wanted, model.event, console)
+    m, clean, grey = measure(wanted, model.event, console) if scan is None else scans.measure(scan, wanted, console)
     method, reason = choose(wanted, model, m)
     need = model.memory(m, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)
     console.emit(
@@ -207,6 +216,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
             seed=wanted.seed,
             batch=wanted.batch,
             low_memory=wanted.low_memory,
+            same_noise=scan is not None,
             progress=tick,
         )
     found = judge(m, result, clean, console)
@@ -221,13 +231,13 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
         "inputs": {
-            name: outputs.digest(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
+            name: outputs.digest_of(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
         },
         **found,
         "seconds": round(time.perf_counter() - began, 3),
     }
     with outputs.writing(out) as part:
-        content |= _write(part, m, result, grey)
+        content |= _write(part, m, result, grey) if scan is None else scans.write(part, scan, result)
         outputs.write_manifest(part, content)
         names = sorted(path.name for path in part.iterdir())
     for name in names:
@@ -235,7 +245,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         console.data(str(out / name))
     for name, value in found.items():
         console.data(f"{name} {value:.4g}")
-    console.note(f"restored.png is {content['restored']}.")
+    console.note(f"{'restored.png' if scan is None else 'restored'} is {content['restored']}.")
     console.emit("done", out=str(out), nfe=result.nfe, sigma=m.sigma, **found)
 
 
@@ -248,14 +258,15 @@ def measure(
     """
     import torch
 
-    from sfumato.cli import inputs
+    from sfumato.cli import inputs, scans
     from sfumato.noise import Seeds
     from sfumato.operators import Measurement
-    from sfumato.operators.levels import estimate_sigma
 
     if wanted.operator == "jpeg" and not wanted.simulate:
         m = stored(wanted, event, console)
         return m, None, len(m.operator.tables) < m.event[0]  # type: ignore[attr-defined]
+    if wanted.operator in ("mri", "ct") and not wanted.simulate:
+        return scans.measured(wanted, console), None, False
     x = inputs.read(wanted.path("file")).to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
     single = x.ndim == 3 and x.shape[0] == 1
     grey = single and len(event) == 3 and event[0] == 3 and wanted.operator != "colorize"
@@ -269,16 +280,28 @@ def measure(
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)
+    faintest = FAINTEST if wanted.operator == "blind-deblur" else 0.0
+    return observed(operator, x, wanted.sigma, console, faintest), None, grey
+
+
+def observed(
+    operator: Operator, x: Tensor, sigma: float | None, console: Console, faintest: float = 0.0
+) -> Measurement:
+    """The measurement that a degraded input x (B, *event) is; noise that is not stated is estimated, `faintest` at least."""
+    from sfumato.operators import Measurement
+    from sfumato.operators.levels import estimate_sigma
+
     seen = getattr(operator, "seen", None)
     y = x if seen is None else x * seen(x)
-    if wanted.sigma is not None:
-        return Measurement(operator, y, wanted.sigma), None, grey
-    sigma = estimate_sigma(y, None if seen is None else seen(y))
-    if wanted.operator == "blind-deblur" and sigma < FAINTEST:
-        console.note(f"sigma is not given: {sigma:.4g} estimated; {FAINTEST} taken, for no one kernel fits so well.")
-        return Measurement(operator, y, FAINTEST), None, grey
-    console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
-    return Measurement(operator, y, sigma), None, grey
+    if sigma is None:
+        sigma = estimate_sigma(y, None if seen is None else seen(y))
+        if sigma < faintest:
+            console.note(
+                f"sigma is not given: {sigma:.4g} estimated; {faintest} taken, for no one kernel fits so well."
+            )
+            return Measurement(operator, y, faintest)
+        console.note(f"sigma is not given: {sigma:.4g} estimated from the finest details (texture counts as noise).")
+    return Measurement(operator, y, sigma)
 
 
 def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]:
@@ -320,7 +343,7 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
         known = [m] * len(result.samples)
         if result.found is not None:
             known = [replace(m, operator=m.operator.at(kernel)) for kernel in result.found]
-        ratio = float(sum(chi_square(n, x) for n, x in zip(known, result.samples, strict=True)) / len(known))
+        ratio = sum(float(chi_square(n, x).mean()) for n, x in zip(known, result.samples, strict=True)) / len(known)
         found["chi_square"] = ratio
         if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
             side = "larger" if ratio > 1 else "smaller"
@@ -330,9 +353,9 @@ def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console
             )
     if clean is not None:
         answer = result.mean.clamp(0.0, 1.0)
-        found["psnr"] = float(metrics.psnr(answer, clean))
+        found["psnr"] = float(metrics.psnr(answer, clean).mean())
         if clean.ndim == 4 and min(clean.shape[2:]) >= 11:
-            found["ssim"] = float(metrics.ssim(answer, clean))
+            found["ssim"] = float(metrics.ssim(answer, clean).mean())
     return found
 
 

@@ -22,7 +22,7 @@ class SENSE(Linear):
     conjugate gradients.
 
     Args:
-        maps: S, complex, (coils, H, W): given, or found by `sensitivities`.
+        maps: S, complex, (coils, H, W): given, or found by `sensitivities` or `espirit.espirit`.
         mask: (H, W), as of `Fourier`.
         complex_valued: whether images are complex.
 
@@ -75,6 +75,13 @@ def sensitivities(y: Tensor, width: int) -> Tensor:
 
     Source: Roemer et al. 1990, Magnetic Resonance in Medicine 16; McKenzie et al. 2002 (self-calibration), ibid. 47.
     """
+    coils = low_resolution(y, width)
+    whole = coils.abs().square().sum(0).sqrt()
+    return torch.where(whole > 0, coils / torch.where(whole > 0, whole, 1.0), 0.0)
+
+
+def low_resolution(y: Tensor, width: int) -> Tensor:
+    """Images (coils, H, W) of the middle square of k-space, under a Hann window, complex; y as of `sensitivities`."""
     H, W = y.shape[-2:]
     if not 1 <= width <= min(H, W):
         raise ValueError(f"a square of 1 to {min(H, W)} fits k-space of {(H, W)}, got {width}.")
@@ -82,9 +89,7 @@ def sensitivities(y: Tensor, width: int) -> Tensor:
         (0.5 + 0.5 * torch.cos(2 * math.pi * at / (width + 1))) * (2 * at.abs() <= width)
         for at in (torch.arange(n, dtype=torch.float64) - n // 2 for n in (H, W))
     ]
-    coils = kspace.inverse(kspace.to_complex(y * cast(window[0][:, None] * window[1], y)))
-    whole = coils.abs().square().sum(0).sqrt()
-    return torch.where(whole > 0, coils / torch.where(whole > 0, whole, 1.0), 0.0)
+    return kspace.inverse(kspace.to_complex(y * cast(window[0][:, None] * window[1], y)))
 
 
 def birdcage(size: tuple[int, int], coils: int = 8, *, distance: float = 1.5) -> Tensor:

@@ -24,7 +24,8 @@ class MCG(Replacement):
 
     So the gradient acts in the null space alone. For noiseless y: the noise of a noisy one is imposed on the result.
     The norm is per sample, and r is at the new level; the public code takes a norm over the batch and the level before
-    the step. The weight W of the paper is the identity here.
+    the step. The weight W of the paper is the identity here; another is a measurement of its own, y' = W y through
+    A' = W A: for tomography W is `Radon.fbp` (docs/medical.md).
 
     Args:
         steps: network evaluations; the table's own steps, or uniform in t.

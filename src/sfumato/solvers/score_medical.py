@@ -18,7 +18,7 @@ from sfumato.samplers import ReverseDiffusion, SNRLangevin, Times
 from sfumato.solvers.base import Solver, share
 from sfumato.solvers.replacement import replaced
 
-EXAMPLE = "sfumato restore slice.png --operator mri --simulate --sigma 0 --solver score-medical --steps 50 -o out"
+EXAMPLE = "sfumato restore scan.nii.gz --operator mri --simulate --sigma 0 --solver score-medical --steps 50 -o out"
 
 
 @dataclass(frozen=True)

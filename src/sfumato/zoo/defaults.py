@@ -17,16 +17,19 @@ from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.operators import (
     JPEG,
+    SENSE,
     Blur,
     Convolution,
     DecimatedBlur,
     Downsample,
+    Fourier,
     Gray,
     Identity,
     Linear,
     Mask,
     Measurement,
     Operator,
+    Radon,
     Separable,
     Spectral,
 )
@@ -81,7 +84,8 @@ def solver(
 ) -> tuple[Solver, str]:
     """The solver for a measurement in model space when none is chosen, and why.
 
-    For pictures it is the best of a table of all solvers (`docs/solvers.md`); else it follows from the operator.
+    For pictures it is the best of a table of all solvers (`docs/solvers.md`; `docs/medical.md` for k-space and
+    projections); else it follows from the operator.
 
     Args:
         samples: for how many samples of each y; the posterior mean serves one alone.
@@ -126,6 +130,8 @@ def damage(m: Measurement) -> tuple[str, float]:
         return "colorize", 1.0
     if isinstance(operator, Blur | Convolution):
         return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
+    if isinstance(operator, Fourier | SENSE | Radon):
+        return ("ct" if isinstance(operator, Radon) else "mri"), 1.0
     if not isinstance(operator, Downsample | Separable | DecimatedBlur):
         return "", 1.0
     factor = math.sqrt(math.prod(event) / m.y[0].numel())
@@ -136,11 +142,13 @@ def warm(kind: str, steps: int = CALLS, solver: Solver | None = None, *, factor:
     """The restoration of a picture: a solver started from the noised linear estimate.
 
     Args:
-        kind: a key of `LEVELS`.
+        kind: a key of `chosen()`: its level is in `LEVELS`, or was found with its solver.
         solver: the best of the table for the kind, unless given.
         factor: of an enlargement.
     """
-    return Warm(solver or WAYS[chosen()[kind]["key"]], LEVELS[kind] * factor, steps)
+    entry = chosen()[kind]
+    level = LEVELS[kind] if kind in LEVELS else float(entry["level"])
+    return Warm(solver or WAYS[entry["key"]], level * factor, steps)
 
 
 # The steps that a warm start can take: with all noise fresh, so that the noise of the start is forgotten.
@@ -148,9 +156,11 @@ WAYS: dict[str, Solver] = {"ddnm": DDNM(eta=1.0), "diffpir": DiffPIR(zeta=1.0)}
 
 
 @functools.cache
-def chosen() -> dict[str, dict[str, str]]:
+def chosen() -> dict[str, dict[str, Any]]:
     """For each kind of damage the key and name of the table's best solver, and the reason in words."""
-    return json.loads((Path(__file__).parent / "chosen.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    here = Path(__file__).parent
+    texts = [(here / name).read_text("utf-8") for name in ("chosen.json", "chosen_medical.json")]
+    return {kind: entry for text in texts for kind, entry in json.loads(text).items()}
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ class Model:
         cond: Any = None,
         batch: int = 8,
         low_memory: bool = False,
+        same_noise: bool = False,
         progress: Progress | None = None,
     ) -> Result:
         """Samples of x_0 given each y of m, in data space.
@@ -158,6 +159,7 @@ class Model:
             batch: rows that run together; the result does not depend on it.
             low_memory: the network sees one row, or one window, at a time, and a solver that differentiates it keeps
                 nothing of it: the same result, `memory` says for how many bytes, at one call more for each gradient.
+            same_noise: every item draws what item 0 draws: slices of a volume, or frames, that should not flicker.
             progress: called with the steps done and the steps in all.
 
         Raises:
@@ -189,8 +191,9 @@ class Model:
         for part in chunks:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
+            keys = [(0, sample) for _, sample in index] if same_noise else index
             bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
-            for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, index))):
+            for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, keys))):
                 pass
             with torch.no_grad():
                 parts.append(codec.decode(last.x))
