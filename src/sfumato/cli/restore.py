@@ -287,7 +287,7 @@ def measure(
 def observed(
     operator: Operator, x: Tensor, sigma: float | None, console: Console, faintest: float = 0.0
 ) -> Measurement:
-    """The measurement that a degraded input x (B, *event) is; noise that is not stated is estimated, `faintest` at least."""
+    """The measurement that a degraded input x (B, *event) is; noise not stated is estimated, `faintest` at least."""
     from sfumato.operators import Measurement
     from sfumato.operators.levels import estimate_sigma
 
