@@ -13,7 +13,7 @@ from PIL import Image
 from test_train_command import SMALL, config, digits, same, sfumato, weights  # noqa: F401
 
 import sfumato as sf
-from sfumato.cli import loggers, train_data
+from sfumato.cli import loggers, train_data, train_loop
 from sfumato.codecs import Channels
 
 CSDI = ["--set", "width=8", "--set", "blocks=1", "--set", "heads=2", "--set", "forward=8", "--batch", "4"]
@@ -220,3 +220,35 @@ def test_compiled(digits, tmp_path, monkeypatch):  # noqa: F811
     assert sfumato("train", digits, "-o", tmp_path / "b", *words, "--compile").exit_code == 0
     assert compiled == ["UNet"] and config(tmp_path / "b")["training"]["compile"] is True
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("key", ["timegrad", "neural-sde", "csdi", "dsm"])
+def test_pictures_for_a_recipe_of_other_things_are_one_sentence(key, digits, tmp_path):  # noqa: F811
+    done = sfumato("train", digits, "-o", tmp_path / "run", "--recipe", key, "--steps", 1, "--batch", 2, "-q")
+    assert done.exit_code == 3 and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith(f"error: recipe {key} cannot train on items of ")
+        and f"`sfumato show {key}`" in done.stderr
+    )
+
+
+def test_only_the_first_step_is_blamed_on_the_items():
+    """Later failures, a full memory and settings that differ keep their own words; closing reaches the run."""
+    closed = []
+
+    def steps(error, count):
+        try:
+            yield from range(count)
+            raise error
+        finally:
+            closed.append(True)
+
+    for error, count in ((RuntimeError("late"), 1), (RuntimeError("out of memory"), 0), (ValueError("settings"), 0)):
+        with pytest.raises(type(error), match=str(error)):
+            list(train_loop.fitting(steps(error, count), "edm", (3, 8, 8)))
+    with pytest.raises(ValueError, match=r"edm cannot train on items of 3 x 8 x 8 \(shapes\)"):
+        list(train_loop.fitting(steps(TypeError("shapes"), 0), "edm", (3, 8, 8)))
+    going = train_loop.fitting(steps(RuntimeError(), 3), "edm", (3, 8, 8))
+    assert next(going) == 0
+    going.close()
+    assert len(closed) == 5

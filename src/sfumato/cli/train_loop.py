@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def run(
 
     plan = BEFORE | config["training"]
     logs = loggers.opened(plan["log"] if ranks.first else [], job.out, config, start)
-    steps = _steps(job, config, objective, source, console, ranks)
+    steps = fitting(_steps(job, config, objective, source, console, ranks), config["recipe"], plan["shape"])
     average, total, began = math.nan, plan["steps"], time.perf_counter()
     with asked_to_stop() as stopping, tqdm(total=total, initial=start, disable=console.quiet, desc="train") as bar:
         for step in steps:
@@ -59,6 +60,29 @@ def run(
                 raise typer.Exit(130)
     for log in logs:
         log.close()
+
+
+def fitting(steps: Generator[TrainStep], recipe: str, shape: Sequence[int]) -> Generator[TrainStep]:
+    """`steps`; a network that the items do not fit fails in its first one, and the message says so.
+
+    Raises:
+        ValueError: naming the recipe and the shape of the items.
+    """
+    began = False
+    try:
+        for step in steps:
+            began = True
+            yield step
+    except (RuntimeError, TypeError, ValueError) as error:
+        shapes = not isinstance(error, ValueError) or "values to unpack" in str(error)
+        if began or not shapes or "memory" in str(error):
+            raise
+        size = " x ".join(map(str, shape))
+        raise ValueError(
+            f"recipe {recipe} cannot train on items of {size} ({error}): `sfumato show {recipe}` says what it takes."
+        ) from error
+    finally:
+        steps.close()
 
 
 def _steps(job: Job, config: dict[str, Any], objective: Any, source: Any, console: Console, ranks: Ranks) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ SCHEMES: Mapping[str, Parameterization] = {"eps": predict_eps, "v": predict_v, "
 
 
 @dataclass(frozen=True)
-class Series:
+class Series(ABC):
     """The process and the prediction: the paper's table and noise; ours: "v", or "flow" on the straight path."""
 
     channels: int = 1
@@ -37,9 +38,9 @@ class Series:
         if self.scheme not in SCHEMES:
             raise ValueError(f"scheme is one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
 
+    @abstractmethod
     def table(self) -> Table:
         """The paper's N levels."""
-        raise NotImplementedError
 
     def process(self) -> Gaussian:
         """The table of N levels; with "flow" the straight path."""
