@@ -90,7 +90,7 @@ def test_show_says_what_a_method_is() -> None:
     rows = lines(run(app, ["show", "ddim", "--json"]).stdout)
     assert rows[1]["fields"][0]["name"] == "eta" and rows[0]["module"] == "sfumato.samplers.ddim"
     assert "churn_noise: float = 1.0  # S_noise, factor" in run(app, ["show", "heun"]).stdout
-    assert "python -c" in run(app, ["show", "cfg"]).stdout
+    assert "sfumato sample fashion --cond 9 --scale 2" in run(app, ["show", "cfg"]).stdout
 
 
 def test_show_of_a_planned_method_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

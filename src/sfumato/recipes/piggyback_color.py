@@ -15,7 +15,7 @@ from sfumato.nets import Guider, Piggyback
 from sfumato.noise import Noise, Seeds
 from sfumato.operators import Gray, Linear, Measurement, Operator
 from sfumato.processes import Time
-from sfumato.recipes import edm as prior
+from sfumato.recipes.edm import Recipe as Prior
 from sfumato.solvers.base import Guided, Solver
 from sfumato.training import Data, Denoising, LogNormal
 
@@ -95,7 +95,7 @@ class _Kept(Wrapper):
 
 
 @dataclass(frozen=True)
-class Recipe(prior.Recipe):
+class Recipe(Prior):
     """A small guider, trained to add to the features of a frozen prior, makes it color what is grey:
 
     D(x_t, y) = c_skip x_t + c_out F(c_in x_t; h + G(c_in x_t, y, hints)),   w |D - x_0|^2 over G alone,
