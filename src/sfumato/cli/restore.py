@@ -280,7 +280,10 @@ def measure(
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)
-    faintest = FAINTEST if wanted.operator == "blind-deblur" else 0.0
+    faintest = 0.0
+    if wanted.operator == "blind-deblur":
+        faintest = FAINTEST
+        console.warn("blind deblurring often makes photographs worse (`sfumato show gibbs-ddrm`): look at kernel.png.")
     return observed(operator, x, wanted.sigma, console, faintest), None, grey
 
 

@@ -47,7 +47,8 @@ class GibbsDDRM(Solver):
     D is smoother than x_0, so a kernel fitted to it is too sharp, and where D is smooth the two end at the picture as
     it was seen and a point. That passes where the prior nearly knows the picture, as one of faces does. `spread` (ours)
     fits phi to E |y - A_phi x_0|^2 given x_s in place of |y - A_phi D|^2, with Cov[x_0 | x_s] = sigma^2 / alpha dD/dx_s
-    along one random direction, a call more for each round; on photographs with the shipped prior it is needed.
+    along one random direction, a call more for each round; on photographs with the shipped prior it is needed, and
+    even so the mean of six crops became worse (`benchmarks/blind.py`): the prior is too weak for a kernel not known.
 
     The stable step h goes as sigma_y^2 over the numbers of y and of taps: at the paper's sizes and noise h is `rate`
     (ours). For a `Blur` the moves go by the lags of D and y, which cost no more for a large picture (ours).
