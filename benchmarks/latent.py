@@ -1,12 +1,13 @@
 """Restoration through a latent space and through pixels, on Fashion-MNIST, at equal calls of the network.
 
-    python benchmarks/latent.py --root ROOT --out benchmarks/data/latent.json
+    python benchmarks/latent.py --root ROOT --model RUN/prior --out benchmarks/data/latent.json
 
-The shipped `latent` model with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM, DiffPIR, DPS and
-the library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost pixels, enlargement
-by 2 and 4, a blur. One sample of each. The weight that each gradient method has is the best of three on --tuning
-training pictures, task by task; nothing is tuned on the test pictures. Beside them what the autoencoder keeps of the
-pictures: about what a method in its space can reach. A rerun without --picture does what is missing in --out.
+The model of `sfumato.zoo.train_latent` with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM,
+DiffPIR, DPS and the library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost
+pixels, enlargement by 2 and 4, a blur. One sample of each. The weight that each gradient method has is the best of
+three on --tuning training pictures, task by task; nothing is tuned on the test pictures. Beside them what the
+autoencoder keeps of the pictures: about what a method in its space can reach. A rerun without --picture does what is
+missing in --out.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def line(result: dict[str, Any], name: str) -> str:
 def main() -> None:
     """Parses the command line, restores, scores, writes."""
     parser = options(__doc__)
-    parser.add_argument("--model", default="latent", help="a shipped name or a folder")
+    parser.add_argument("--model", required=True, help="the folder RUN/prior of sfumato.zoo.train_latent")
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--tuning", type=int, default=4)
     parser.add_argument("--figures", action="store_true", help="writes benchmarks/data/figures of the three keys")
@@ -155,7 +156,7 @@ def main() -> None:
         figure = {
             "data": f"Fashion-MNIST, {args.count} test pictures, noise {SIGMA}",
             "figure": line(result, name),
-            "command": "python benchmarks/latent.py --root ROOT --out benchmarks/data/latent.json --figures",
+            "command": "python benchmarks/latent.py --root ROOT --model RUN/prior --out OUT.json --figures",
             "minutes": result["minutes"],
         }
         path = args.out.parent / "figures" / f"{key}.json"

@@ -77,7 +77,7 @@ def main() -> None:
     """Writes the page."""
     before, rest = PAGE.read_text("utf-8").split("<!-- figures -->")
     after = rest.split("<!-- end -->")[1]
-    made = figures(json.loads(DATA.read_text("utf-8")))
+    made = figures(json.loads(DATA.read_text("utf-8"))) if DATA.exists() else "**Not measured yet.**"
     PAGE.write_text(f"{before}<!-- figures -->\n{made}\n<!-- end -->{after}", "utf-8")
 
 

@@ -76,8 +76,8 @@ def main() -> None:
     text = PAGE.read_text("utf-8")
     for mark, name, make in (("figures", "training", figures), ("finetune", "finetune", tuning)):
         path = DATA / f"{name}.json"
-        if path.exists():
-            text = filled(text, mark, make(json.loads(path.read_text("utf-8"))))
+        made = make(json.loads(path.read_text("utf-8"))) if path.exists() else "**Not measured yet.**"
+        text = filled(text, mark, made)
     PAGE.write_text(text, "utf-8")
 
 

@@ -17,7 +17,8 @@ from sfumato.samplers import Ancestral
 
 EXAMPLE = """\
 python -c 'import torch, sfumato as sf; R = sf.recipes.load("bddm").Recipe()
-D = sf.GaussianWorld(torch.ones(1), torch.eye(1) * 0.04).denoiser(R.process()); x1 = torch.randn(99, 1)
+D = sf.GaussianWorld(torch.ones(1), torch.eye(1) * 0.04).denoiser(R.process())
+x1 = sf.Noise(2).normal(torch.zeros(99, 1))
 betas = R.search(D, lambda x: torch.full((len(x),), 0.5), x1, sf.Noise(0)); print(betas)  # a trained phi for 0.5
 print(sf.sample(D, R.sampler(), x1=x1, times=R.times(betas), noise=sf.Noise(1)).mean())'"""
 

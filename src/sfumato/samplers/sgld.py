@@ -14,7 +14,8 @@ from sfumato.noise import Noise, Seeds
 from sfumato.samplers.sde import simulate
 
 EXAMPLE = """\
-python -c 'import torch, sfumato as sf; data = torch.randn(100) + 2; S = sf.recipes.load("sgld").Recipe(steps=2000)
+python -c 'import torch, sfumato as sf; data = sf.Noise(1).normal(torch.zeros(100)) + 2
+S = sf.recipes.load("sgld").Recipe(steps=2000)
 w = torch.stack([d.w for d in S.chain(lambda w: (data - w).sum(-1, keepdim=True) - w, torch.zeros(9, 1), sf.Noise(0))])
 print(w[500:].mean(), w[500:].std())  # the posterior: about 2 and 0.1'"""
 

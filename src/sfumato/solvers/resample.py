@@ -22,7 +22,9 @@ from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.dps import pulled
 from sfumato.solvers.latent import on_data
 
-EXAMPLE = "sfumato restore photo.png --model latent --operator deblur --std 1 --solver resample --simulate --sigma 0.02"
+EXAMPLE = """\
+sfumato train FOLDER --recipe d2c -o run   # a latent model, for pictures of one size
+sfumato restore picture.png --model run --operator deblur --std 1 --solver resample --simulate --sigma 0.02 -o out"""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.latent import linear_on_data, on_data
 
-EXAMPLE = "sfumato restore photo.png --model latent --operator enlarge --factor 2 --solver stsl --simulate --sigma 0.02"
+EXAMPLE = """\
+sfumato train FOLDER --recipe d2c -o run   # a latent model, for pictures of one size
+sfumato restore picture.png --model run --operator enlarge --factor 2 --solver stsl --simulate --sigma 0.02 -o out"""
 
 
 @dataclass(frozen=True)

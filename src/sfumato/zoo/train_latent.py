@@ -1,4 +1,4 @@
-"""Trains the shipped `latent` model: `python -m sfumato.zoo.train_latent --root ROOT --run RUN`.
+"""Trains a latent model of garments: `python -m sfumato.zoo.train_latent --root ROOT --run RUN`.
 
 Two stages, as latent diffusion has them: RUN/coder holds the autoencoder, RUN/prior the diffusion on its codes, which
 is the model: `sf.load("RUN/prior").save(FOLDER, half=True)`. Each continues from its last checkpoint, bit for bit. ROOT
