@@ -93,10 +93,17 @@ def test_grid_is_uniform_in_the_root_of_the_angle(process: Any) -> None:
 def test_grid_stays_above_the_lowest_trained_level() -> None:
     process = LinearBeta()
     level = lambda t: process.sigma(t) / process.alpha(t)  # noqa: E731
-    assert level(grids.default(process, 100)[-2]) == pytest.approx(0.01, rel=1e-9)
-    assert level(grids.arc(process, 100, low=0.002)[-2]) == pytest.approx(0.002, rel=1e-9)
+    assert level(grids.default(process, 100)[-2]) == pytest.approx(0.002, rel=1e-9)
+    assert level(grids.arc(process, 100, low=0.01)[-2]) == pytest.approx(0.01, rel=1e-9)
     assert level(grids.default(process, 4)[-2]) == pytest.approx(math.tan(math.atan(level(1.0)) / 16), rel=1e-9)
-    assert grids.default(process, 7) == grids.arc(process, 7, power=2.0, radius=1.0, low=0.01)
+    assert grids.default(process, 7) == grids.arc(process, 7, power=2.0, radius=1.0, low=0.002)
+
+
+def test_grid_stays_on_the_levels_of_a_table() -> None:
+    process = Table.linear(200)
+    assert grids.default(process, 150)[-2] == pytest.approx(1 / 200, rel=1e-6)
+    assert grids.arc(process, 150, radius=4.0)[-2] == pytest.approx(1 / 200, rel=1e-6)
+    assert grids.default(process, 4)[-2] > 1 / 200
 
 
 def test_grid_between_other_ends() -> None:

@@ -44,7 +44,7 @@ class ClassifierGuidance(Wrapper):
     the recipe `ablated`, its classifiers are read by `sfumato convert` and `zoo.load_classifier`.
 
     Args:
-        inner: a denoiser; the condition is passed to it too, so give it one that ignores it, or is conditional itself.
+        inner: a denoiser; the condition is passed to it too, so give it `D.given(None)`, or a conditional one.
         log_prob: (x_t, t, cond) to log p(cond | x_t), (B,), differentiable in x_t: a classifier trained on noisy data.
         scale: s; of the paper: 1.0 for 64 pixels, 0.5 for 128, 1.0 for 256 (10.0 without class), 4.0 for 512.
 
