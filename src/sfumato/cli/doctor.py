@@ -1,4 +1,4 @@
-"""`sfumato doctor`: what this machine and this installation have."""
+"""`sfumato doctor`: what this machine and this installation have, and what is broken."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import importlib.util
 import platform
 from importlib import metadata
 
+import typer
+
+from sfumato.cli.ailments import ailments
 from sfumato.cli.console import Console
 from sfumato.cli.options import Json, Quiet, Verbose
 
@@ -31,12 +34,18 @@ CORE = ("torch", "numpy", "pillow", "safetensors", "tqdm", "pyyaml", "pydantic",
 
 
 def command(as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Report versions, threads, devices, extras, and the shipped models."""
+    """Report versions, threads, devices, extras, the shipped models, and what is broken (exit code 1)."""
     console = Console(as_json=as_json, quiet=quiet)
     for name, value in report().items():
         console.emit("item", name=name, value=value)
         console.data(f"{name:<10} {'  '.join(value) or 'none'}")
-    console.emit("done")
+    found = ailments(CORE)
+    for what, remedy in found:
+        console.emit("warning", what=what, remedy=remedy)
+        console.data(f"{'problem':<10} {what}: {remedy}")
+    console.emit("done", problems=len(found))
+    if found:
+        raise typer.Exit(1)
 
 
 def versions() -> dict[str, str]:
