@@ -36,15 +36,23 @@ def read(path: Path) -> tuple[Any, Any]:
     Raises:
         FileNotFoundError, ValueError: if it is missing or no manifest, or an input has changed.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     from sfumato.cli.outputs import digest
 
     try:
         content = json.loads(path.read_text("utf-8"))
         module = COMMANDS[content["command"]]
         settings = module.Settings(**content["settings"])
+        settings = TypeAdapter(module.Settings).validate_python(content["settings"])
+        inputs = TypeAdapter(dict[str, str]).validate_python(content.get("inputs", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path} is no manifest of sfumato ({where}: {first['msg']}).") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no manifest of sfumato ({type(error).__name__}: {error}).") from None
-    for name, known in content.get("inputs", {}).items():
+    for name, known in inputs.items():
         if digest(settings.path(name)) != known:
             raise ValueError(f"{settings.path(name)} has changed since {path} was written: the run would differ.")
     return module, settings

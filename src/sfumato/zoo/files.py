@@ -7,10 +7,11 @@ config.json holds the recipe's key and fields, never a class path: {"recipe": "e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,26 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f'{path} is no model\'s config: it needs {{"recipe": key, "fields": {{...}}}} ({error}).'
         ) from None
-    config.setdefault("codec", {"kind": "affine", "scale": 0.5, "shift": 0.5})
-    config.setdefault("event", [fields.get("channels", 3), *[None] * fields.get("dims", 2)])
+    with _sound(f"{path} does not hold together"):
+        if not (isinstance(key, str) and isinstance(fields, dict)):
+            raise ValueError(f"{path}: recipe is a key and fields a table, got {key!r} and {fields!r}.")
+        config.setdefault("codec", {"kind": "affine", "scale": 0.5, "shift": 0.5})
+        config.setdefault("event", [fields.get("channels", 3), *[None] * fields.get("dims", 2)])
+        read_codec(config)
+        if not all(n is None or (type(n) is int and n > 0) for n in config["event"]):
+            raise ValueError(f"{path}: event is a list of sizes, null where any will do, got {config['event']}.")
     return {**config, "recipe": key, "fields": fields}
+
+
+@contextlib.contextmanager
+def _sound(what: str) -> Iterator[None]:
+    """A config that was edited by hand fails anywhere: a ValueError that says where, in place of any other error."""
+    try:
+        yield
+    except (ValueError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} ({type(error).__name__}: {error}).") from error
 
 
 def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
@@ -91,7 +109,8 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Denoiser]:
     if not hasattr(recipe, "model"):
         use = "zoo.load_classifier takes it" if hasattr(recipe, "classifier") else "it has nothing to load"
         raise ValueError(f"the recipe {config['recipe']!r} makes no denoiser: {use}.")
-    return recipe, recipe.model()
+    with _sound(f"the recipe {config['recipe']!r} makes no network of the fields {config['fields']}"):
+        return recipe, recipe.model()
 
 
 def made(config: Mapping[str, Any]) -> Any:
@@ -108,7 +127,8 @@ def made(config: Mapping[str, Any]) -> Any:
                 f"the recipe {config['recipe']!r} has no field {name!r}.{recipes.nearest(name, known)} "
                 f"Its fields: {', '.join(known)}."
             )
-    return make(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["fields"].items()})
+    with _sound(f"the recipe {config['recipe']!r} does not take the fields {config['fields']}"):
+        return make(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["fields"].items()})
 
 
 def read_codec(config: Mapping[str, Any]) -> Codec:
