@@ -120,8 +120,8 @@ def test_files_that_are_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.save(tmp_path / "one.npy", np.ones(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    for name in ("text", "one"):
-        with pytest.raises(ValueError, match="is no NumPy file of several arrays"):
+    for name, words in (("text", "no NumPy file"), ("one", "no array 'kspace', only x")):
+        with pytest.raises(ValueError, match=words):
             raw.read(tmp_path / f"{name}.npz", "mri", 0.1)
     with pytest.raises(FileNotFoundError):
         raw.read(tmp_path / "none.npz", "mri", 0.1)

@@ -30,19 +30,15 @@ def read(path: Path) -> Tensor:
 
 
 def _array(path: Path) -> Tensor:
-    import zipfile
-
     import numpy as np
     import torch
 
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            if len(loaded.files) != 1:
-                raise ValueError(f"it holds {len(loaded.files)} arrays, one is expected")
-            loaded = loaded[loaded.files[0]]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no NumPy file of one array ({error}).") from None
+    from sfumato.data.numpy_files import read_arrays
+
+    held = read_arrays(path)
+    if len(held) != 1:
+        raise ValueError(f"{path} holds {len(held)} arrays, one is expected.")
+    (loaded,) = held.values()
     if loaded.dtype.kind not in "fiub" or loaded.size == 0:
         raise ValueError(f"{path} holds {loaded.dtype} of shape {loaded.shape}: real numbers are expected.")
     if loaded.dtype.kind in "iu":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.codecs import Affine
+from sfumato.data.numpy_files import read_arrays
 from sfumato.noise import Seeds
 
 CHUNK = 1024  # items looked at together
@@ -60,13 +59,7 @@ class Arrays:
             ValueError: if it is damaged, or holds something else.
         """
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is not there.")
-        try:
-            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-            held = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged or no NumPy file ({error}).") from None
+        held = read_arrays(path, mapped=True)
         labels = held.pop("y", None)
         if "x" not in held and len(held) != 1:
             raise ValueError(f'{path} holds {", ".join(held) or "nothing"}: name the data "x" and the labels "y".')

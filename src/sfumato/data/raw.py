@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.data.files import present
+from sfumato.data.numpy_files import read_arrays
 from sfumato.operators import SENSE, Linear, Measurement, Radon, kspace
 from sfumato.operators.espirit import espirit
 from sfumato.operators.sense import low_resolution
@@ -46,7 +45,7 @@ def read(path: Path, kind: str, sigma: float | None) -> Raw:
     Raises:
         ValueError: for another file, arrays that do not go together, or projections without sigma.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     first = "kspace" if kind == "mri" else "sinogram"
     if first not in arrays:
         have = ", ".join(arrays) or "none"
@@ -133,13 +132,3 @@ def _middle(mask: Tensor) -> int:
             break
         width = n
     return width
-
-
-def _arrays(path: Path) -> dict[str, NDArray]:
-    try:
-        with np.load(present(path), allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is no NumPy file of several arrays, .npz ({error}).") from None
