@@ -39,7 +39,10 @@ def figures(found: dict[str, Any]) -> str:
     if "loss" in found:
         loss = found["loss"]
         each = ", ".join(f"{name} {value:.4f}" for name, value in loss.items() if name != "examples")
-        lines.append(f"Loss on the noise of test images after {loss['examples']} examples, in one loop: {each}.")
+        said = f"Loss on the noise of test images after {loss['examples']} examples, in one loop: {each}."
+        if loss["sfumato"] > min(value for name, value in loss.items() if name != "examples"):
+            said += " Of as many weights ours computes less for each example, and so early it learns less from it."
+        lines.append(said)
     rows = [f"| {k} | {v['with']:.1f} | {v['without']:.1f} | {v['ratio']:.2f} |" for k, v in found["options"].items()]
     lines.append("\n".join(["| with / without | ms | ms | ratio |\n| --- | ---: | ---: | ---: |", *rows]))
     native = "has" if found["native bf16"] else "does not have"
