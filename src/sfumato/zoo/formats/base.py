@@ -45,3 +45,9 @@ def states(content: Any) -> Iterator[State]:
     tensors = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
     if tensors and len(tensors) == len(content):
         yield tensors
+
+
+def count(state: Mapping[str, Tensor], name: str) -> int:
+    """Entries of the list of modules `name`, those without parameters inside it too."""
+    at = name.count(".") + 1
+    return 1 + max((int(key.split(".")[at]) for key in state if key.startswith(f"{name}.")), default=0)

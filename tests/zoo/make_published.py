@@ -1,0 +1,99 @@
+"""Makes `published_CODE.npz`: what an author's code computes with `filled` weights. python make_published.py CODE FOLDER
+
+FOLDER holds the public code, unpacked, whose packages must be there too, but for those that are stood in for here. Kept
+are names, shapes, inputs and outputs: no weights and no code.
+
+    lucid   lucidrains/denoising-diffusion-pytorch 2.3.1 (MIT); needs einops and ema-pytorch
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from published import filled, picture
+from torch import Tensor, nn
+
+HERE = Path(__file__).parent
+KEPT: dict[str, Any] = {}
+
+
+def prepared(name: str, module: nn.Module, net: nn.Module | None = None) -> None:
+    """Fills the weights of a network inside a module, and keeps their names and shapes as the module's."""
+    inside = module if net is None else net
+    shapes = {key: tuple(value.shape) for key, value in inside.state_dict().items()}
+    inside.load_state_dict(filled(shapes))
+    module.eval()
+    KEPT[f"{name}/shapes"] = np.array(json.dumps(shapes))
+
+
+def keep(name: str, **values: Any) -> None:
+    """Keeps the arrays of a case."""
+    for key, value in values.items():
+        KEPT[f"{name}/{key}"] = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def standing_in(*names: str) -> None:
+    """Empty modules for packages that are imported and not used here."""
+    sys.modules.update({name: mock.MagicMock() for name in names})
+
+
+def lucid() -> None:
+    """Each parameterisation, schedule and kind of clock once."""
+    standing_in("torchvision", "torchvision.transforms", "torchvision.utils")
+    from denoising_diffusion_pytorch.continuous_time_gaussian_diffusion import ContinuousTimeGaussianDiffusion
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from denoising_diffusion_pytorch.learned_gaussian_diffusion import LearnedGaussianDiffusion
+
+    x, t = picture(8), torch.tensor([3, 15])
+    buffers = ("betas", "alphas_cumprod", "loss_weight")
+    chains: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "lucid-v": (
+            {"init_dim": 12, "full_attn": (False, True, True), "attn_heads": (1, 2, 4), "attn_dim_head": (8, 4, 6)},
+            {"objective": "pred_v", "beta_schedule": "sigmoid", "min_snr_loss_weight": True},
+        ),
+        "lucid-self": ({"self_condition": True}, {"objective": "pred_x0", "beta_schedule": "cosine"}),
+    }
+    for name, (net, diffusion) in chains.items():
+        chain = GaussianDiffusion(
+            Unet(8, dim_mults=(1, 2, 2), **net), image_size=8, timesteps=20, sampling_timesteps=5, **diffusion
+        )
+        prepared(name, chain, chain.model)
+        with torch.no_grad(), mock.patch.object(torch, "randn", lambda *_, **__: x):
+            drawn = chain.sample(2)
+        beside = {"beside": chain.model(x, t, x.flip(0))} if name == "lucid-self" else {}
+        keep(name, t=t, out=chain.model(x, t), drawn=drawn, **beside, **{k: getattr(chain, k) for k in buffers})
+    chain = LearnedGaussianDiffusion(
+        Unet(8, dim_mults=(1, 2), learned_variance=True, sinusoidal_pos_emb_theta=1000),
+        image_size=8,
+        timesteps=20,
+        objective="pred_noise",
+        beta_schedule="linear",
+    )
+    prepared("lucid-variance", chain, chain.model)
+    mean, variance = chain.p_mean_variance(x=x, t=torch.tensor([7, 7]), clip_denoised=True)[:2]
+    keep("lucid-variance", mean=mean, variance=variance, **{k: getattr(chain, k) for k in buffers})
+    for schedule in ("linear", "cosine"):
+        whole = ContinuousTimeGaussianDiffusion(
+            Unet(8, dim_mults=(1, 2), learned_sinusoidal_cond=True), image_size=8, noise_schedule=schedule
+        )
+        prepared("lucid-fourier", whole, whole.model)
+        t, s = torch.tensor(0.6), torch.tensor(0.4)
+        mean, variance = whole.p_mean_variance(x, t, s)
+        levels = torch.stack([whole.log_snr(t), whole.log_snr(s)])
+        found = {"mean": mean, "variance": variance, "log-snr": levels}
+        keep("lucid-fourier", **{f"{schedule}-{key}": value for key, value in found.items()})
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[2])
+    {"lucid": lucid}[sys.argv[1]]()
+    path = HERE / f"published_{sys.argv[1]}.npz"
+    np.savez_compressed(path, **KEPT)
+    print(path.name, path.stat().st_size, "bytes")
