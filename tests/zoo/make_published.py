@@ -1,9 +1,10 @@
-"""Makes `published_CODE.npz`: what an author's code computes with `filled` weights. python make_published.py CODE FOLDER
+"""Makes `published_CODE.npz`, what an author's code computes with `filled` weights: python make_published.py CODE FOLDER
 
 FOLDER holds the public code, unpacked, whose packages must be there too, but for those that are stood in for here. Kept
 are names, shapes, inputs and outputs: no weights and no code.
 
     lucid   lucidrains/denoising-diffusion-pytorch 2.3.1 (MIT); needs einops and ema-pytorch
+    sr3     Janspiry/Image-Super-Resolution-via-Iterative-Refinement (Apache 2.0)
 """
 
 from __future__ import annotations
@@ -91,9 +92,42 @@ def lucid() -> None:
         keep("lucid-fourier", **{f"{schedule}-{key}": value for key, value in found.items()})
 
 
+def sr3() -> None:
+    """With and without an image; the chain with its noise at 0 shows every step's mean."""
+    from model.sr3_modules.diffusion import GaussianDiffusion
+    from model.sr3_modules.unet import UNet
+
+    x, low = picture(8), picture(8).flip(0).tanh()
+    for name, image, attention in (("sr3", True, (8,)), ("sr3-plain", False, (4,))):
+        net = UNet(
+            in_channel=6 if image else 3,
+            inner_channel=8,
+            norm_groups=4,
+            channel_mults=(1, 2, 2),
+            attn_res=attention,
+            res_blocks=2 if image else 1,
+            image_size=8,
+        )
+        chain = GaussianDiffusion(net, 8, conditional=image)
+        prepared(name, chain, net)
+        chain.set_new_noise_schedule(
+            {"schedule": "linear", "n_timestep": 20, "linear_start": 1e-4, "linear_end": 0.3}, "cpu"
+        )
+        with torch.no_grad():
+            level = torch.tensor([[0.3], [0.9]])
+            out = net(torch.cat([low, x], 1) if image else x, level)
+            mean, log_variance = chain.p_mean_variance(x, 7, True, low if image else None)
+            with (
+                mock.patch.object(torch, "randn", lambda *_, **__: x),
+                mock.patch.object(torch, "randn_like", torch.zeros_like),
+            ):
+                drawn = chain.p_sample_loop(low if image else x.shape, continous=True)[-2:]
+        keep(name, level=level[:, 0], out=out, mean=mean, variance=log_variance.exp(), drawn=drawn, betas=chain.betas)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[2])
-    {"lucid": lucid}[sys.argv[1]]()
+    {"lucid": lucid, "sr3": sr3}[sys.argv[1]]()
     path = HERE / f"published_{sys.argv[1]}.npz"
     np.savez_compressed(path, **KEPT)
     print(path.name, path.stat().st_size, "bytes")

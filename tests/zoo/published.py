@@ -1,7 +1,7 @@
 """Weights of published architectures by a rule from their names, and what the authors' code makes of them.
 
-`published.npz` and `published_CODE.npz` (`make_published.py`) hold, for small settings of each code, the names and shapes of its state dict, inputs and the outputs
-of the authors' network with `filled` weights: no weights and no code of theirs.
+`published.npz` and `published_CODE.npz` (`make_published.py`) hold, for small settings of each code, the names and
+shapes of its state dict, inputs and the outputs of the authors' network with `filled` weights: no weights, no code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+import sfumato as sf
+from sfumato.zoo import convert
+from sfumato.zoo.formats import Found
 
 HERE = Path(__file__).parent
 
@@ -44,3 +48,15 @@ def case(name: str, code: str = "", side: int = 16) -> dict[str, Any]:
             if key.partition("/")[0] == name
         }
     return {**found, "x": picture(side), "state": filled(json.loads(found["shapes"]))}
+
+
+def folder(at: Path, content: Any, **settings: Any) -> Found:
+    """What `convert` finds in a file with this content; the model is in `at / "model"`."""
+    torch.save(content, at / "weights.pt")
+    return convert(at / "weights.pt", at / "model", settings=settings)
+
+
+def converted(at: Path, content: Any, **settings: Any) -> sf.Model:
+    """The model that `convert` makes of a file with this content."""
+    folder(at, content, **settings)
+    return sf.load(at / "model")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from published import case
+from published import case, converted
 
 import sfumato as sf
 from sfumato.denoisers import Denoiser, Estimate
 from sfumato.processes.variances import learned
 from sfumato.recipes.rms_unet import Recipe
 from sfumato.samplers import DDIM, SelfConditioned
-from sfumato.zoo import convert, files
+from sfumato.zoo import files
 
 BUFFERS = ("betas", "alphas_cumprod", "loss_weight")
 NETS = {  # what no default says
@@ -34,12 +34,6 @@ def checkpoint(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     average = {"initted": torch.tensor(True), "step": torch.tensor(7)}
     average |= {f"online_model.{k}": v for k, v in other.items()} | {f"ema_model.{k}": v for k, v in whole.items()}
     return want, {"step": 3, "model": other, "opt": {}, "ema": average, "scaler": None, "version": "2.3.1"}
-
-
-def converted(folder: Path, content: Any, **settings: Any) -> sf.Model:
-    torch.save(content, folder / "model-1.pt")
-    convert(folder / "model-1.pt", folder / "m", settings=settings)
-    return sf.load(folder / "m")
 
 
 @pytest.mark.parametrize("name", ["lucid-v", "lucid-self"])
@@ -148,7 +142,10 @@ def test_the_table_of_sigmoids_is_that_of_the_code() -> None:
 def test_self_conditioning_hands_on_the_last_estimate() -> None:
     class Seen(Denoiser):
         process = sf.processes.Cosine()
-        conditions: list[Any] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conditions: list[Any] = []
 
         def forward(self, xt, t, cond=None):
             self.conditions.append(cond)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +75,7 @@ class RMSUNet(nn.Module):
         entering = 2 * frequencies + 1 if frequencies else base
         self.time_mlp = nn.Sequential(clock, nn.Linear(entering, emb), nn.GELU(), nn.Linear(emb, emb))
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-        for level, (w, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (w, after) in enumerate(pairwise(widths)):
             last = level == levels - 1
             leave = nn.Conv2d(w, after, 3, padding=1) if last else nn.Sequential(Fold(), nn.Conv2d(4 * w, after, 1))
             self.downs.append(nn.ModuleList([block(w, w), block(w, w), attention(w, level), leave]))
@@ -95,7 +97,8 @@ class RMSUNet(nn.Module):
         emb = self.time_mlp(c_noise)
         x = first = self.init_conv(u)
         kept = []
-        for one, two, attend, leave in self.downs:  # type: ignore[misc]
+        for down in self.downs:
+            one, two, attend, leave = cast(nn.ModuleList, down)
             x = one(x, emb)
             kept.append(x)
             x = two(x, emb)
@@ -104,7 +107,8 @@ class RMSUNet(nn.Module):
             x = leave(x)
         x = self.mid_block1(x, emb)
         x = self.mid_block2(x + self.mid_attn(x), emb)
-        for one, two, attend, leave in self.ups:  # type: ignore[misc]
+        for up in self.ups:
+            one, two, attend, leave = cast(nn.ModuleList, up)
             x = one(torch.cat([x, kept.pop()], 1), emb)
             x = two(torch.cat([x, kept.pop()], 1), emb)
             x = leave(x + attend(x))

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.zoo import files
-from sfumato.zoo.formats import Found, diffusers, edm, guided, lucid, reading, score_sde
+from sfumato.zoo.formats import Found, diffusers, edm, guided, lucid, reading, score_sde, sr3
 from sfumato.zoo.formats.base import PICTURES
 
-FORMATS = (guided, edm, score_sde, lucid)
+FORMATS = (guided, edm, score_sde, lucid, sr3)
 SHOWN = 12  # keys of each kind in a message
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 State = dict[str, Tensor]
 PICTURES = {"kind": "affine", "scale": 0.5, "shift": 0.5}  # data in [0, 1], model space in [-1, 1]
 AVERAGED = ("ema", "ema_model", "model_ema", "state_dict", "model", "net")  # where codes keep a state dict
+# Buffers of a diffusion that are kept beside the network's weights, by how their names begin.
+BUFFERS = ("betas", "alphas_cumprod", "posterior_", "sqrt_", "log_one_minus_", "loss_weight")
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from sfumato.recipes.rms_unet import TABLES
-from sfumato.zoo.formats.base import Found, State, count, states
+from sfumato.zoo.formats.base import BUFFERS, Found, State, count, states
 
 CODE = "denoising-diffusion-pytorch"
 DEFAULTS = {"predicts": "v", "schedule": "sigmoid", "steps": 1000}  # of a Unet whose file has no schedule
 CONTINUOUS = {"predicts": "eps", "schedule": "linear"}
-SCHEDULES = ("betas", "alphas_cumprod", "posterior_", "sqrt_", "log_one_minus_", "loss_weight")
 
 
 def find(content: Any) -> Found | None:
@@ -29,7 +28,7 @@ def find(content: Any) -> Found | None:
 
 def _found(state: State) -> Found:
     """What the shapes and the buffers say."""
-    weights = {k: v for k, v in state.items() if not k.startswith(SCHEDULES) and k not in ("initted", "step")}
+    weights = {k: v for k, v in state.items() if not k.startswith(BUFFERS) and k not in ("initted", "step")}
     levels = count(weights, "downs")
     base = weights["time_mlp.3.weight"].shape[0] // 4
     entrance, leave = weights["init_conv.weight"], weights["final_conv.weight"]
