@@ -1,4 +1,4 @@
-"""Makes `published_CODE.npz`, what an author's code computes with `filled` weights: python make_published.py CODE FOLDER
+"""Makes `published_CODE.npz`, what an author's code computes with `filled` weights: make_published.py CODE FOLDER
 
 FOLDER holds the public code, unpacked, whose packages must be there too, but for those that are stood in for here. Kept
 are names, shapes, inputs and outputs: no weights and no code.

@@ -42,6 +42,7 @@ class Recipe:
         predicts: "epsilon", "sample" or "v_prediction".
         zero: the table is shifted to end at zero SNR.
         size: side of the pictures that it was trained on.
+        scheduler: the config of its scheduler, for the way back.
 
     Source: Ho et al. 2020 (2006.11239) eq. 11 for eps; public code of diffusers.
     """
@@ -56,6 +57,7 @@ class Recipe:
     predicts: str = "epsilon"
     zero: bool = False
     size: int = 0
+    scheduler: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.schedule not in TABLES:
