@@ -5,6 +5,7 @@ are names, shapes, inputs and outputs: no weights and no code.
 
     lucid   lucidrains/denoising-diffusion-pytorch 2.3.1 (MIT); needs einops and ema-pytorch
     sr3     Janspiry/Image-Super-Resolution-via-Iterative-Refinement (Apache 2.0)
+    compvis CompVis/latent-diffusion (MIT), with taming/ of CompVis/taming-transformers (MIT) in FOLDER; needs einops
 """
 
 from __future__ import annotations
@@ -125,9 +126,102 @@ def sr3() -> None:
         keep(name, level=level[:, 0], out=out, mean=mean, variance=log_variance.exp(), drawn=drawn, betas=chain.betas)
 
 
+def compvis() -> None:
+    """KL without a condition, and VQ with classes; a whole LatentDiffusion, so that the names are the file's."""
+    light = mock.MagicMock(LightningModule=nn.Module)
+    sys.modules.update({"pytorch_lightning": light, "pytorch_lightning.utilities.distributed": mock.MagicMock()})
+    sys.modules["pytorch_lightning.utilities.distributed"].rank_zero_only = lambda f: f
+    standing_in("torchvision", "torchvision.utils", "omegaconf", "omegaconf.listconfig", "clip", "kornia")
+    standing_in("ldm.modules.x_transformer", "pytorch_lightning.utilities", "cv2")
+    from ldm.models.diffusion.ddim import DDIMSampler
+    from ldm.models.diffusion.ddpm import LatentDiffusion
+
+    shared = {"resolution": 16, "in_channels": 3, "out_ch": 3, "ch": 32, "num_res_blocks": 1, "dropout": 0.0}
+    loss = {"target": "torch.nn.Identity"}
+    cases: Mapping[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+        "compvis-kl": (
+            {"attention_resolutions": [1], "num_heads": 2, "use_scale_shift_norm": True, "resblock_updown": True},
+            {
+                "target": "ldm.models.autoencoder.AutoencoderKL",
+                "params": {
+                    "embed_dim": 4,
+                    "lossconfig": loss,
+                    "ddconfig": shared
+                    | {"double_z": True, "z_channels": 3, "ch_mult": [1, 2], "attn_resolutions": [16]},
+                },
+            },
+            {"scale_by_std": True, "cond_stage_config": "__is_unconditional__"},
+        ),
+        "compvis-class": (
+            {
+                "attention_resolutions": [2],
+                "num_head_channels": 16,
+                "use_spatial_transformer": True,
+                "transformer_depth": 1,
+                "context_dim": 12,
+            },
+            {
+                "target": "ldm.models.autoencoder.VQModelInterface",
+                "params": {
+                    "embed_dim": 4,
+                    "n_embed": 20,
+                    "lossconfig": loss,
+                    "ddconfig": shared
+                    | {"double_z": False, "z_channels": 4, "ch_mult": [1, 1], "attn_resolutions": []},
+                },
+            },
+            {
+                "conditioning_key": "crossattn",
+                "cond_stage_config": {
+                    "target": "ldm.modules.encoders.modules.ClassEmbedder",
+                    "params": {"embed_dim": 12, "n_classes": 6, "key": "class_label"},
+                },
+                "cond_stage_trainable": True,
+                "cond_stage_key": "class_label",
+            },
+        ),
+    }
+    z, x, y = filled({"z": (2, 4, 8, 8)})["z"] * 16.0, picture(16).tanh(), torch.tensor([1, 4])
+    for name, (unet, coder, rest) in cases.items():
+        net = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": 1}
+        model = LatentDiffusion(
+            coder,
+            timesteps=20,
+            linear_start=0.0015,
+            linear_end=0.0195,
+            unet_config={
+                "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+                "params": {**net, "channel_mult": [1, 2], **unet},
+            },
+            image_size=8,
+            channels=4,
+            **rest,
+        )
+        buffers = ("betas", "alphas", "posterior", "sqrt", "log_one", "scale_factor", "logvar")
+        shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith(buffers)}
+        model.load_state_dict(filled(shapes), strict=False)
+        model.eval()
+        KEPT[f"{name}/shapes"] = np.array(json.dumps(shapes))
+        model.device = torch.device("cpu")
+        if rest.get("scale_by_std"):
+            model.scale_factor.fill_(0.7)
+        model.model_ema.copy_to(model.model)
+        with torch.no_grad():
+            context = model.get_learned_conditioning({"class_label": y}) if "conditioning_key" in rest else None
+            n = torch.tensor([3, 15])
+            out = model.apply_model(z, n, context)
+            first = model.encode_first_stage(x)
+            mean = first.mean if hasattr(first, "mean") and not isinstance(first, Tensor) else first
+            sampler = DDIMSampler(model)
+            sampler.register_buffer = lambda key, value: setattr(sampler, key, value)
+            drawn, _ = sampler.sample(5, 2, (4, 8, 8), conditioning=context, x_T=z, verbose=False)
+            decoded = model.decode_first_stage(drawn)
+        keep(name, z=z, t=n, y=y, out=out, mean=mean, drawn=drawn, decoded=decoded, betas=model.betas)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[2])
-    {"lucid": lucid, "sr3": sr3}[sys.argv[1]]()
+    {"lucid": lucid, "sr3": sr3, "compvis": compvis}[sys.argv[1]]()
     path = HERE / f"published_{sys.argv[1]}.npz"
     np.savez_compressed(path, **KEPT)
     print(path.name, path.stat().st_size, "bytes")

@@ -138,7 +138,7 @@ def _trunk(state: State, levels: int, blocks: int) -> dict[str, Any]:
         "base": state["time_embed.0.weight"].shape[1],
         "widths": widths,
         "blocks": blocks,
-        "attention": tuple(level for level, stage in enumerate(first) if _has(state, f"{stage}1.qkv.")),
+        "attention": tuple(level for level, stage in enumerate(first) if _has(state, f"{stage}1.norm.")),
         "film": _rows(state, f"{first[0]}0.emb_layers.1.weight") == 2 * widths[0],
     }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from sfumato.zoo.formats.base import BUFFERS, Found, State, count, states
+from sfumato.zoo.formats.base import BUFFERS, Found, State, count, states, table
 
 CODE = "the re-implementation of SR3"
 UNSAID = {"groups": 32}
@@ -53,21 +51,10 @@ def _found(state: State) -> Found:
         "attention": tuple(i for i, at in enumerate(levels) if f"downs.{at[0]}.attn.qkv.weight" in weights),
         "image": entering == 2 * leaving,
     }
-    schedule = _schedule(state)
+    schedule = table(state)
     unsaid: dict[str, Any] = {**UNSAID, **({} if schedule else SCHEDULE)}
     for name, shapes, said in RELEASES:
         if all(fields[key] == value for key, value in shapes.items()):
             open_ = {key: value for key, value in unsaid.items() if key not in said}
             return Found(CODE, "sr3-unet", {**fields, **schedule, **said}, weights, open_, release=name)
     return Found(CODE, "sr3-unet", {**fields, **schedule, "size": 0}, weights, unsaid)
-
-
-def _schedule(state: State) -> dict[str, Any]:
-    """The table of the file: linear betas by their ends, others as they are."""
-    if "betas" not in state:
-        return {}
-    betas = state["betas"].double()
-    if torch.allclose(betas, torch.linspace(float(betas[0]), float(betas[-1]), len(betas), dtype=torch.float64)):
-        ends = (float(f"{float(value):.6g}") for value in (betas[0], betas[-1]))  # as they were before float32
-        return {**dict(zip(("first", "last"), ends, strict=True)), "steps": len(betas)}
-    return {"betas": tuple(betas.tolist()), "steps": len(betas)}
