@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -204,7 +205,7 @@ def compvis() -> None:
         KEPT[f"{name}/shapes"] = np.array(json.dumps(shapes))
         model.device = torch.device("cpu")
         if rest.get("scale_by_std"):
-            model.scale_factor.fill_(0.7)
+            model.scale_factor.fill_(0.75)
         model.model_ema.copy_to(model.model)
         with torch.no_grad():
             context = model.get_learned_conditioning({"class_label": y}) if "conditioning_key" in rest else None
@@ -213,7 +214,7 @@ def compvis() -> None:
             first = model.encode_first_stage(x)
             mean = first.mean if hasattr(first, "mean") and not isinstance(first, Tensor) else first
             sampler = DDIMSampler(model)
-            sampler.register_buffer = lambda key, value: setattr(sampler, key, value)
+            sampler.register_buffer = partial(setattr, sampler)
             drawn, _ = sampler.sample(5, 2, (4, 8, 8), conditioning=context, x_T=z, verbose=False)
             decoded = model.decode_first_stage(drawn)
         keep(name, z=z, t=n, y=y, out=out, mean=mean, drawn=drawn, decoded=decoded, betas=model.betas)

@@ -42,9 +42,9 @@ class Coded(Wrapper):
 class Recipe:
     """A latent model: what `sfumato convert` makes of a checkpoint with autoencoder and U-Net in one file.
 
-    z = scale E(x), x = G(z / scale); on z a table of N levels, x_n = sqrt(abar_n) z + sqrt(1 - abar_n) eps, betas linear
-    in their square root; the network says eps or z at the index n - 1. E(x) is the mean of q(z | x), or with a codebook
-    (`entries`) the code before it is rounded; G rounds. A label enters as a context that attention reads; with
+    z = scale E(x), x = G(z / scale); on z a table of N levels, z_n = sqrt(abar_n) z + sqrt(1 - abar_n) eps, its betas
+    linear in their square root; the network says eps or z at the index n - 1. E(x) is the mean of q(z | x), or with a
+    codebook (`entries`) the code before it is rounded; G rounds. A label enters as a context that attention reads; with
     `dropped` there is one label more, which means no class. Data in [0, 1], the autoencoder's own space [-1, 1].
 
     The defaults are those of LSUN churches.
