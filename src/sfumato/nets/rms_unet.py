@@ -188,43 +188,46 @@ class Block(nn.Module):
         return out
 
 
-class Attention(nn.Module):
-    """softmax(q^T k / sqrt(c)) v over positions and learned keys."""
+class _Attending(nn.Module):
+    """Norm, and q, k and v of each head, (B, heads, c, positions), with learned keys and values after those of x."""
 
-    def __init__(self, width: int, heads: int, channels: int) -> None:
+    def __init__(self, width: int, heads: int, channels: int, memory: Sequence[int]) -> None:
         super().__init__()
         self.heads = heads
         self.norm, self.to_qkv = RMSNorm(width), nn.Conv2d(width, 3 * heads * channels, 1, bias=False)
-        self.mem_kv = nn.Parameter(torch.zeros(2, heads, MEMORY, channels))
+        self.mem_kv = nn.Parameter(torch.zeros(2, heads, *memory))
+
+    def parts(self, x: Tensor, learned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v, after the learned (2, heads, c, MEMORY)."""
+        qkv = self.to_qkv(self.norm(x)).flatten(2)
+        q, *kv = (part.unflatten(1, (self.heads, -1)) for part in qkv.chunk(3, 1))
+        k, v = (torch.cat([m.expand(len(x), -1, -1, -1), part], 3) for m, part in zip(learned, kv, strict=True))
+        return q, k, v
+
+
+class Attention(_Attending):
+    """softmax(q^T k / sqrt(c)) v over positions and learned keys."""
+
+    def __init__(self, width: int, heads: int, channels: int) -> None:
+        super().__init__(width, heads, channels, (MEMORY, channels))
         self.to_out = nn.Conv2d(heads * channels, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (part.transpose(2, 3) for part in _heads(self.to_qkv(self.norm(x)), self.heads))
-        k, v = (torch.cat([m.expand(len(x), -1, -1, -1), p], 2) for m, p in zip(self.mem_kv, (k, v), strict=True))
+        q, k, v = (part.transpose(2, 3) for part in self.parts(x, self.mem_kv.transpose(2, 3)))
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.to_out(mixed.transpose(2, 3).reshape(len(x), -1, *x.shape[2:]))
         return out
 
 
-class LinearAttention(nn.Module):
+class LinearAttention(_Attending):
     """(softmax over positions of k) v, read by softmax over channels of q: linear in the positions."""
 
     def __init__(self, width: int, heads: int, channels: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm, self.to_qkv = RMSNorm(width), nn.Conv2d(width, 3 * heads * channels, 1, bias=False)
-        self.mem_kv = nn.Parameter(torch.zeros(2, heads, channels, MEMORY))
+        super().__init__(width, heads, channels, (channels, MEMORY))
         self.to_out = nn.Sequential(nn.Conv2d(heads * channels, width, 1), RMSNorm(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = _heads(self.to_qkv(self.norm(x)), self.heads)
-        k, v = (torch.cat([m.expand(len(x), -1, -1, -1), p], 3) for m, p in zip(self.mem_kv, (k, v), strict=True))
-        q = q.softmax(2) / math.sqrt(q.shape[2])
-        mixed = (v @ k.softmax(3).transpose(2, 3)) @ q
+        q, k, v = self.parts(x, self.mem_kv)
+        mixed = (v @ k.softmax(3).transpose(2, 3)) @ (q.softmax(2) / math.sqrt(q.shape[2]))
         out: Tensor = self.to_out(mixed.reshape(len(x), -1, *x.shape[2:]))
         return out
-
-
-def _heads(qkv: Tensor, heads: int) -> list[Tensor]:
-    """q, k and v, each (B, heads, c, positions)."""
-    return [part.reshape(len(qkv), heads, -1, part[0, 0].numel()) for part in qkv.chunk(3, 1)]

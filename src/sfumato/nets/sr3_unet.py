@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sfumato.nets.ablated import attend, divided
+from sfumato.nets.ablated import Grow, attend, divided
 from sfumato.nets.sinusoids import sinusoids
 
 
@@ -67,7 +66,7 @@ class SR3UNet(nn.Module):
                 w = width
                 left.append(w)
             if level + 1 < len(widths):
-                self.downs.append(Resample(w, 2))
+                self.downs.append(Shrink(w))
                 left.append(w)
         self.mid = nn.ModuleList([block(w, w, True), block(w, w, False)])
         self.ups: nn.ModuleList = nn.ModuleList()
@@ -76,7 +75,7 @@ class SR3UNet(nn.Module):
                 self.ups.append(block(w + left.pop(), widths[level], level in attention))
                 w = widths[level]
             if level:
-                self.ups.append(Resample(w, 1))
+                self.ups.append(Grow(w, True))
         self.final_conv = Part(w, channels, groups)
 
     def forward(self, u: Tensor, c_noise: Tensor, cond: Tensor | dict[str, Tensor] | None = None) -> Tensor:
@@ -165,14 +164,13 @@ class Attending(nn.Module):
         return out
 
 
-class Resample(nn.Module):
-    """A convolution of stride 2, or one of twice the resolution by nearest neighbour."""
+class Shrink(nn.Module):
+    """Half the resolution, by a strided convolution."""
 
-    def __init__(self, width: int, stride: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=stride, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if self.conv.stride == (2, 2) else F.interpolate(x, scale_factor=2.0, mode="nearest")
-        out: Tensor = self.conv(wide)
+        out: Tensor = self.conv(x)
         return out

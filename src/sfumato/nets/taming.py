@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.nets.ablated import attend
+from sfumato.nets.ablated import Grow, attend
 from sfumato.nets.unet import pad_to
 
 
@@ -120,7 +120,7 @@ class _Side(nn.Module):
             if down and i < last:
                 level.downsample = Shrink(w)
             elif not down and i:
-                level.upsample = Grow(w)
+                level.upsample = Grow(w, True)
             levels.append(level)
         self.down, self.up = nn.ModuleList(levels if down else []), nn.ModuleList([] if down else levels[::-1])
         self.mid = nn.Module()
@@ -187,18 +187,6 @@ class Shrink(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
-        return out
-
-
-class Grow(nn.Module):
-    """Twice the resolution by nearest neighbour, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
 
