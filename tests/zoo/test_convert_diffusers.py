@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sfumato as sf
-from sfumato.recipes.diffusers_unet import Recipe
+from sfumato.recipes.diffusers_unet import Recipe, borrowed
 from sfumato.zoo import convert
 
 SMALL = {"sample_size": 8, "block_out_channels": (32, 32), "layers_per_block": 1}
@@ -50,6 +50,22 @@ def test_ddim_draws_what_the_library_draws(library, tmp_path: Path, kind: str, s
     got = sf.sample(model.denoiser.given(labels), sf.samplers.DDIM(), x1=x1, times=times, noise=sf.Noise(0))
     assert torch.allclose(got, want, rtol=1e-4, atol=1e-4)
     assert model.classes == 4 and model.sample(1, cond=2, steps=2).shape == (1, 3, 8, 8)
+
+
+def test_what_is_in_memory_is_borrowed(library, tmp_path: Path) -> None:
+    unet, scheduler = pipeline(library, tmp_path / "p", "v_prediction", beta_schedule="scaled_linear")
+    denoiser, labels = borrowed(unet, scheduler), torch.tensor([1, 3])
+    convert(tmp_path / "p", tmp_path / "m")
+    folder = sf.load(tmp_path / "m").denoiser
+    x = sf.Noise(0).normal(torch.zeros(2, 3, 8, 8))
+    with torch.no_grad():
+        for t in (0.3, 1.0):
+            assert torch.allclose(denoiser(x, t, labels).mean, folder(x, t, labels).mean, atol=1e-5)
+    assert denoiser.net.unet is unet
+    with pytest.raises(ValueError, match="VQDiffusionScheduler has no table"):
+        borrowed(unet, library.VQDiffusionScheduler(4))
+    with pytest.raises(ValueError, match="predicts one of epsilon, sample, v_prediction, got 'flow'"):
+        borrowed(unet, library.DDIMScheduler(50, prediction_type="flow"))
 
 
 def test_the_table_of_zero_terminal_snr_is_the_library_s(library) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from published import case
+from published import case, converted, folder
 
 import sfumato as sf
 from sfumato.recipes.published import Recipe
@@ -42,12 +42,11 @@ def checkpoint(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_denoised_picture_is_that_of_edm(tmp_path: Path, name: str) -> None:
     want, kind = checkpoint(name), CASES[name][0]
-    torch.save(want["state"], tmp_path / "w.pt")
     with pytest.raises(ValueError, match="does not say its kind"):
-        convert(tmp_path / "w.pt", tmp_path / "m")
-    fields = convert(tmp_path / "w.pt", tmp_path / "m", settings={"kind": kind}).fields
-    assert fields["size"] == 16 and (name == "edm-adm" or fields["taps"] == CASES[name][1])
-    denoiser = sf.load(tmp_path / "m").denoiser
+        folder(tmp_path, want["state"])
+    model = converted(tmp_path, want["state"], kind=kind)
+    fields, denoiser = model.config["fields"], model.denoiser
+    assert fields["size"] == 16 and (name == "edm-adm" or tuple(fields["taps"]) == CASES[name][1])
     process = denoiser.process
     for row, sigma in enumerate(want["sigma"].tolist()):
         # EDM's x is x_t / alpha, with noise sigma.
@@ -63,9 +62,7 @@ def test_the_denoised_picture_is_that_of_edm(tmp_path: Path, name: str) -> None:
 
 def test_no_class_is_the_label_after_the_last(tmp_path: Path) -> None:
     for name in ("edm-ddpmpp", "edm-adm"):
-        torch.save(checkpoint(name)["state"], tmp_path / "w.pt")
-        convert(tmp_path / "w.pt", tmp_path / "m", settings={"kind": "edm"})
-        model = sf.load(tmp_path / "m")
+        model = converted(tmp_path, checkpoint(name)["state"], kind="edm")
         x, null = torch.ones(2, 3, 16, 16), Recipe(classes=4).null(torch.tensor([0, 1]))
         with torch.no_grad():
             assert torch.allclose(model.denoiser(x, 0.5, null).mean, model.denoiser(x, 0.5).mean, atol=1e-6)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sfumato.codecs.base import Affine, Codec
 from sfumato.nets import Autoencoder
+from sfumato.nets.taming import Taming
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Latent(Codec):
     standardisation by channel.
     """
 
-    autoencoder: Autoencoder
+    autoencoder: Autoencoder | Taming
     mean: Tensor
     std: Tensor
     outer: Codec = field(default_factory=Affine)
@@ -75,7 +76,9 @@ class Latent(Codec):
         )
 
     @classmethod
-    def fitted(cls, autoencoder: Autoencoder, x: Tensor, outer: Codec | None = None, batch: int = 256) -> Latent:
+    def fitted(
+        cls, autoencoder: Autoencoder | Taming, x: Tensor, outer: Codec | None = None, batch: int = 256
+    ) -> Latent:
         """The codec standardised on the codes of x, (N, *event) in data space.
 
         Raises:

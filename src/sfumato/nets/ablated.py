@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.nets.crossed import Crossed
 from sfumato.nets.sinusoids import sinusoids
 
 RESAMPLE = ("conv", "block", "pool")
@@ -35,6 +36,8 @@ class Ablated(nn.Module):
         film: the embedding scales and shifts; else it is added.
         classes: number of classes; 0: none.
         unlabelled: a call without a class, or with the label `classes`, is known to the network.
+        context: channels of the class as a context that attention reads, as in latent diffusion, instead of an addition
+            to the embedding; 0: added.
         image: channels of a low-resolution image, enlarged and laid beside the data; 0: none.
         out: channels of the output; those of the data by default.
         least: fewest channels of a group of the normalisation, which has 32 groups otherwise.
@@ -63,6 +66,7 @@ class Ablated(nn.Module):
         film: bool = True,
         classes: int = 0,
         unlabelled: bool = False,
+        context: int = 0,
         image: int = 0,
         out: int | None = None,
         least: int = 1,
@@ -70,11 +74,12 @@ class Ablated(nn.Module):
     ) -> None:
         super().__init__()
         self.base, self.classes, self.unlabelled, self.image = base, classes, unlabelled, image
+        self.context = context
         self.stride = 2 ** (len(widths) - 1)
-        make = _Make(4 * base, heads, head_channels, ordered, film, least, dropout)
+        make = _Make(4 * base, heads, head_channels, ordered, film, least, dropout, context)
         self.time_embed = _clock(base)
         if classes:
-            self.label_emb = nn.Embedding(classes, 4 * base)
+            self.label_emb = nn.Embedding(classes, context or 4 * base)
         self.input_blocks, skips = _descent(make, channels + image, widths, blocks, attention, resample)
         self.middle_block = make.middle(widths[-1])
         self.output_blocks = nn.ModuleList()
@@ -94,17 +99,20 @@ class Ablated(nn.Module):
         divided(u, self.stride)
         cond = self._split(cond)
         emb = self.time_embed(sinusoids(c_noise, self.base).to(u.dtype))
-        if self.classes:
+        context = None
+        if self.context:
+            context = self._label(cond.get("label"))[:, None].expand(len(u), -1, -1)
+        elif self.classes:
             emb = emb + self._label(cond.get("label"))
         if self.image:
             u = torch.cat([u, self._beside(u, cond.get("image"))], 1)
         kept = []
         for stage in self.input_blocks:
-            u = stage(u, emb)
+            u = stage(u, emb, context)
             kept.append(u)
-        u = self.middle_block(u, emb)
+        u = self.middle_block(u, emb, context)
         for stage in self.output_blocks:
-            u = stage(torch.cat([u, kept.pop()], 1), emb)
+            u = stage(torch.cat([u, kept.pop()], 1), emb, context)
         out: Tensor = self.out(u)
         return out
 
@@ -175,11 +183,14 @@ class AblatedClassifier(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Layers in turn; the blocks among them are also given the embedding."""
+    """Layers in turn; the blocks among them are also given the embedding, and some attention the context."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
         for layer in self:
-            x = layer(x, emb) if isinstance(layer, Block) else layer(x)
+            if isinstance(layer, Block):
+                x = layer(x, emb)
+            else:
+                x = layer(x, context) if isinstance(layer, Crossed) else layer(x)
         return x
 
 
@@ -289,19 +300,29 @@ class _Make:
     """The parts of one network, which share these settings."""
 
     def __init__(
-        self, emb: int, heads: int, head_channels: int, ordered: bool, film: bool, least: int, dropout: float
+        self,
+        emb: int,
+        heads: int,
+        head_channels: int,
+        ordered: bool,
+        film: bool,
+        least: int,
+        dropout: float,
+        context: int = 0,
     ) -> None:
-        self.emb, self.heads, self.head_channels = emb, heads, head_channels
+        self.emb, self.heads, self.head_channels, self.context = emb, heads, head_channels, context
         self.ordered, self.film, self.least, self.dropout = ordered, film, least, dropout
 
     def block(self, width: int, out: int, *, grow: bool = False, shrink: bool = False) -> Block:
         return Block(width, out, self.emb, self.film, self.least, self.dropout, grow, shrink)
 
-    def attention(self, width: int) -> Attention:
+    def attention(self, width: int) -> Attention | Crossed:
         heads = width // self.head_channels if self.head_channels else self.heads
         if heads < 1 or width % heads or (self.head_channels and width % self.head_channels):
             raise ValueError(f"{width} channels do not make heads of {self.head_channels or width / max(heads, 1):g}.")
-        return Attention(width, heads, self.ordered, self.least)
+        return (
+            Crossed(width, heads, self.context) if self.context else Attention(width, heads, self.ordered, self.least)
+        )
 
     def middle(self, width: int) -> Stage:
         return Stage(self.block(width, width), self.attention(width), self.block(width, width))

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,6 +64,20 @@ class Table(VariancePreserving):
             return math.cos((t + offset) / (1.0 + offset) * 0.5 * math.pi) ** 2
 
         return cls.from_betas([min(1.0 - bar((i + 1) / steps) / bar(i / steps), clip) for i in range(steps)])
+
+    @classmethod
+    def sigmoid(
+        cls, steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, clip: float = 0.999
+    ) -> Table:
+        """alpha_bar(t) = (s(end) - s(start + t (end - start))) / (s(end) - s(start)), s(v) = sigmoid(v / tau), each
+        beta at most `clip`. Source: Jabri et al. 2023 (2212.11972) algorithm 1; Chen 2023 (2301.10972) for tau.
+        """
+
+        def s(v: float) -> float:
+            return 1.0 / (1.0 + math.exp(-v / tau))
+
+        bars = [(s(end) - s(start + (end - start) * i / steps)) / (s(end) - s(start)) for i in range(steps + 1)]
+        return cls.from_betas([min(1.0 - b / a, clip) for a, b in pairwise(bars)])
 
     @property
     def steps(self) -> int:

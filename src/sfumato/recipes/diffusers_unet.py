@@ -28,6 +28,27 @@ class Borrowed(nn.Module):
         return out
 
 
+def borrowed(unet: nn.Module, scheduler: Any) -> Preconditioned:
+    """A denoiser of what a pipeline of diffusers has in memory: `borrowed(pipe.unet, pipe.scheduler)`.
+
+    The weights are shared; of the scheduler the noise levels and the kind of prediction are taken, copied.
+
+    Args:
+        unet: called as (u, index of the level, class_labels=label).
+        scheduler: one with a table, `alphas_cumprod`.
+
+    Raises:
+        ValueError: for a scheduler without a table, or of another kind of prediction.
+    """
+    bars, kind = getattr(scheduler, "alphas_cumprod", None), getattr(scheduler.config, "prediction_type", "epsilon")
+    if bars is None:
+        raise ValueError(f"{type(scheduler).__name__} has no table of noise levels (`alphas_cumprod`).")
+    if kind not in PREDICTS:
+        raise ValueError(f"the network predicts one of {', '.join(PREDICTS)}, got {kind!r}.")
+    table = Table(tuple(bars.double().tolist()))
+    return Preconditioned(Borrowed(unet), table, PREDICTS[kind], clock=lambda t: t * table.steps - 1.0)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What `sfumato convert` makes of a folder of diffusers with a UNet2DModel: the library's network on our table.
@@ -42,6 +63,7 @@ class Recipe:
         predicts: "epsilon", "sample" or "v_prediction".
         zero: the table is shifted to end at zero SNR.
         size: side of the pictures that it was trained on.
+        scheduler: the config of its scheduler, for the way back.
 
     Source: Ho et al. 2020 (2006.11239) eq. 11 for eps; public code of diffusers.
     """
@@ -56,6 +78,7 @@ class Recipe:
     predicts: str = "epsilon"
     zero: bool = False
     size: int = 0
+    scheduler: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.schedule not in TABLES:

@@ -18,6 +18,7 @@ from sfumato.samplers.ode import Solved, integrate, sample_ode
 from sfumato.samplers.overwrite import Held, Overwrite
 from sfumato.samplers.paths import paths
 from sfumato.samplers.sde import EulerMaruyama, ReverseDiffusion, simulate
+from sfumato.samplers.self_conditioned import SelfConditioned
 from sfumato.samplers.unipc import UniPC
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ReverseDiffusion",
     "SNRLangevin",
     "Sampler",
+    "SelfConditioned",
     "Solved",
     "Step",
     "Times",

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from sfumato import recipes
 from sfumato.codecs import Affine, Alphabet, Channels, Codec, Quantized
 from sfumato.denoisers import Denoiser
+from sfumato.zoo import hub
 
 SHIPPED = Path(__file__).parent
 EMA = "ema.denoiser."  # the averaged denoiser inside the objective, in a run's checkpoint
@@ -33,7 +35,7 @@ def shipped() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a shipped name, of a path, or of a Hub id (owner/name, downloaded; needs the extra `hub`).
+    """The folder of a shipped name, of a path, or of a Hub id (owner/name or hf://owner/name, downloaded; extra `hub`).
 
     Raises:
         FileNotFoundError: for a name that is none of these, with the nearest shipped ones.
@@ -42,29 +44,18 @@ def find(name: str | Path) -> Path:
     inside, path, word = SHIPPED / str(name), Path(name), str(name)
     if word in shipped():
         return inside
+    if on_hub := re.fullmatch(r"hf:/+([^/]+/[^/]+)", word):  # a Path has folded the slashes
+        return hub.download(on_hub[1])
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} is no model: it has no config.json.")
         return path
     if word.count("/") == 1 and all(word.split("/")) and not word.startswith((".", "~")) and not path.exists():
-        return _downloaded(word)
+        return hub.download(word)
     have = ", ".join(shipped()) or "none"
     raise FileNotFoundError(
         f"no model {word!r}: it is neither a shipped name ({have}) nor a folder.{recipes.nearest(word, shipped())}"
     )
-
-
-def _downloaded(hub_id: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ImportError(
-            f"{hub_id!r} is no folder here; to take it from the Hub: pip install 'sfumato[hub]'."
-        ) from error
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["config.json", "model.safetensors", "README.md"]))
-    except Exception as error:
-        raise FileNotFoundError(f"no folder {hub_id!r}, and the Hub did not give it: {error}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.zoo import files
-from sfumato.zoo.formats import Found, diffusers, edm, guided, reading, score_sde
+from sfumato.zoo.formats import Found, compvis, diffusers, edm, guided, lucid, reading, score_sde, sr3
 from sfumato.zoo.formats.base import PICTURES
 
-FORMATS = (guided, edm, score_sde)
+FORMATS = (guided, edm, score_sde, lucid, sr3, compvis)
 SHOWN = 12  # keys of each kind in a message
 
 
@@ -99,11 +99,11 @@ def weights(found: Found, fields: Mapping[str, Any]) -> dict[str, Tensor]:
     made = recipes.load(found.recipe).Recipe(**fields)
     with torch.device("meta"):
         module: nn.Module = made.classifier() if hasattr(made, "classifier") else made.model()
-    ours = {f"net.{name}": value for name, value in found.weights.items()}
+    ours = {f"{found.prefix}{name}": value for name, value in found.weights.items()}
     want = module.state_dict()
     faults = (
-        ("without a place", [*found.left, *(k.removeprefix("net.") for k in ours if k not in want)]),
-        ("missing", [k.removeprefix("net.") for k in want if k not in ours]),
+        ("without a place", [*found.left, *(k.removeprefix(found.prefix) for k in ours if k not in want)]),
+        ("missing", [k.removeprefix(found.prefix) for k in want if k not in ours]),
         (
             "of another shape",
             [

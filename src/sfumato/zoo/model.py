@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
 from sfumato.samplers import Sampler, blank, trajectory
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files, memory, tuned
+from sfumato.zoo import defaults, files, hub, memory, tuned
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
@@ -76,6 +77,28 @@ class Model:
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
         files.write(Path(folder), {**self.config, "codec": codec}, weights)
+
+    def push_to_hub(self, hub_id: str, *, half: bool = False, private: bool = False, message: str = "A model") -> str:
+        """Uploads the model to owner/name on the Hugging Face Hub, with a page about it; returns the address (extra
+        `hub`).
+
+        Args:
+            half: weights as float16.
+            private: a repository that is made now is private.
+            message: of the commit.
+
+        Raises:
+            ValueError: for a model that cannot be saved, or an id that is not owner/name.
+            ImportError: without the extra.
+            ConnectionError: if the Hub cannot be reached, or does not let it in.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            self.save(folder, half=half)
+            name = hub_id.removeprefix("hf://")
+            page = hub.CARD.format(name=name.rpartition("/")[2], recipe=self.config["recipe"], hub_id=name)
+            (folder / "README.md").write_text(page, "utf-8")
+            return hub.upload(folder, hub_id, private=private, message=message)
 
     def sample(
         self,

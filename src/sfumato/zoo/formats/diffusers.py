@@ -45,6 +45,7 @@ def find(folder: Path, *, trust: bool = False) -> Found:
         if "num_train_timesteps" not in said or "beta_schedule" not in said:
             raise ValueError(f"{path} is of a {said.get('_class_name')}, which has no table of betas.")
         fields |= {ours: said[theirs] for theirs, ours in SCHEDULE.items() if theirs in said}
+        fields["scheduler"] = said
     weights = {f"unet.{key}": value for key, value in state.items()}
     return Found("diffusers", "diffusers-unet", fields, weights, unsaid)
 

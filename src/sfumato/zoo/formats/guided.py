@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sfumato.zoo.formats.base import Found, State, states
+from sfumato.zoo.formats.base import Found, State, count, states
 
 CODE = "guided-diffusion or improved-diffusion"
 FLAGS = {"heads": 4, "head_channels": 0, "ordered": False, "schedule": "linear", "steps": 1000}  # the defaults
@@ -86,7 +86,7 @@ def find(content: Any) -> Found | None:
 
 def denoiser(state: State) -> Found:
     """What the shapes say; heads, schedule and length of the chain from the release they are those of, if one is."""
-    stages = _count(state, "output_blocks")
+    stages = count(state, "output_blocks")
     grows = [kind for i in range(stages) if (kind := _grows(state, i))]
     pooled = [i for i in range(stages) if not _has(state, f"input_blocks.{i}.")]
     levels = 1 + (len(pooled) or len(grows))
@@ -113,7 +113,7 @@ def classifier(state: State) -> Found:
 
     The runs of stages with attention are as long as a level has blocks, and the position embedding says the size.
     """
-    stages = _count(state, "input_blocks")
+    stages = count(state, "input_blocks")
     seen = "".join("+" if _has(state, f"input_blocks.{i}.1.qkv.") else " " for i in range(stages))
     blocks = max(map(len, seen.split())) if seen.strip() else stages - 1
     levels = stages // (blocks + 1)
@@ -138,7 +138,7 @@ def _trunk(state: State, levels: int, blocks: int) -> dict[str, Any]:
         "base": state["time_embed.0.weight"].shape[1],
         "widths": widths,
         "blocks": blocks,
-        "attention": tuple(level for level, stage in enumerate(first) if _has(state, f"{stage}1.qkv.")),
+        "attention": tuple(level for level, stage in enumerate(first) if _has(state, f"{stage}1.norm.")),
         "film": _rows(state, f"{first[0]}0.emb_layers.1.weight") == 2 * widths[0],
     }
 
@@ -159,8 +159,3 @@ def _rows(state: State, key: str) -> int:
 
 def _has(state: State, start: str) -> bool:
     return any(key.startswith(start) for key in state)
-
-
-def _count(state: State, name: str) -> int:
-    """Stages of a list, those without parameters inside it too."""
-    return 1 + max((int(key.split(".")[1]) for key in state if key.startswith(f"{name}.")), default=0)
