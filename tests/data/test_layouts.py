@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import sfumato as sf
-from sfumato.data.layouts import LAYOUTS, Clean, clean, pairs, parse
+from sfumato.data.layouts import LAYOUTS, clean, pairs, parse
+from sfumato.data.pairing import Clean
 
 # set: (split, {degraded: clean} below the folder of the set, other files that must not be taken)
 TREES: dict[str, tuple[str, dict[str, str], list[str]]] = {
