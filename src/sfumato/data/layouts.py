@@ -35,13 +35,18 @@ def pairs(name: str, root: str | Path, split: str = "test", *, strict: bool = Tr
     return found
 
 
+def held(name: str, root: str | Path, split: str = "test") -> list[Pair]:
+    """As `pairs`; where the set has no degraded pictures, each clean one is its own partner."""
+    return _found(name, Path(root), split, strict=True)[1]
+
+
 def clean(name: str, root: str | Path, split: str = "test") -> list[Path]:
     """The clean pictures of a set, each once, in the order of the pairs.
 
     Raises:
         ValueError, FileNotFoundError: as `pairs`.
     """
-    return list(dict.fromkeys(pair.target for pair in _found(name, Path(root), split, strict=True)[1]))
+    return list(dict.fromkeys(pair.target for pair in held(name, root, split)))
 
 
 def parse(word: str) -> tuple[str, Path] | None:

@@ -23,6 +23,9 @@ class LPIPS(nn.Module):
     Source: Zhang et al. 2018 (1801.03924) eq. 1, version 0.1 of the public weights (whose inputs are scaled).
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, trunk: Trunk, heads: list[Tensor]) -> None:
         super().__init__()
         widths = [len(head) for head in heads]

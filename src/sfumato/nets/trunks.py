@@ -25,8 +25,9 @@ class Design:
     @property
     def first(self) -> tuple[int, int, int, int]:
         """Shape of the first convolution's weight, by which files are told apart."""
-        out, kernel, _, _ = self.layers[0]  # type: ignore[misc]  # a trunk begins with a convolution
-        return (int(out), 3, int(kernel), int(kernel))
+        layer = self.layers[0]
+        assert isinstance(layer, tuple)  # a trunk begins with a convolution
+        return (layer[0], 3, layer[1], layer[1])
 
     def load(self, state: Mapping[str, Tensor]) -> Trunk:
         """The trunk with the weights of a state dict; keys of other parts are passed over.
