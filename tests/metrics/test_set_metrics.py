@@ -10,9 +10,11 @@ from public_codes import kept
 
 from sfumato import Noise
 from sfumato.metrics import (
+    balls,
     density_coverage,
     frechet,
     frechet_normal,
+    group_numbers,
     kernel_distance,
     mmd,
     precision_recall,
@@ -186,10 +188,33 @@ def test_balls_are_those_of_public_codes():
     assert (*precision_recall(u, v), *density_coverage(u, v)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_without_a_group_is_the_figure_of_the_others(monkeypatch):
+    monkeypatch.setattr("sfumato.metrics.neighbours.ROWS", 7)
+    a, b = 1.2 * points(1, 23, 3) + 0.5, points(2, 17, 3)
+    of_a, of_b = group_numbers(23, 17, 3, Noise(4))
+    got = balls(a, b, ks=(2, 4), groups=(of_a, of_b))
+    assert got.figures.tolist() == pytest.approx([*precision_recall(a, b, k=2), *density_coverage(a, b, k=4)])
+    for g in range(3):
+        x, y = a[of_a != g], b[of_b != g]
+        expected = [*by_brute_force(x, y, 2)[:2], *by_brute_force(x, y, 4)[2:]]
+        assert got.left_out[g].tolist() == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="a group leaves fewer than 5 items"):
+        balls(points(1, 6, 2), points(2, 6, 2), ks=(1, 4), groups=(torch.arange(6) // 3, torch.arange(6) // 3))
+
+
+def test_points_far_from_the_origin_and_copies():
+    x = points(1, 40, 5).float().double()
+    assert density_coverage(x + 1e4, x + 1e4, k=4).density == pytest.approx(5 / 4)  # each ball: its centre and 4 more
+    assert precision_recall(x + 1e4, x + 1e4 + 50.0) == (0.0, 0.0)
+    copies = x[:4].repeat(10, 1) + 1e4  # nine copies of each: balls are points
+    assert density_coverage(copies, copies, k=5) == (10 / 5, 1.0)
+    assert precision_recall(copies, copies + 1e-3) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("metric", [precision_recall, density_coverage])
 def test_a_neighbour_that_is_not_there(metric):
     for k, n, m in ((0, 4, 4), (4, 4, 5), (4, 5, 4)):
-        with pytest.raises(ValueError, match=f"k = {k} takes k from 1 and more than k items of each set"):
+        with pytest.raises(ValueError, match=rf"more than k items of each set, got k = \({k}, {k}\) for {n} and {m}"):
             metric(points(1, n, 2), points(2, m, 2), k=k)
     metric(points(1, 5, 2), points(2, 5, 2), k=4)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sfumato.data.picture_sets import Pictures
 
 Block = Callable[[range], dict[str, bytes]]
+BALLS = {"pr": ("precision", "recall"), "dc": ("density", "coverage")}
 MOST = 2**32  # bytes of features
 
 
@@ -314,28 +315,20 @@ def of_sets(wanted: Settings, inputs: dict[str, Any], files: Iterable[bytes]) ->
     if "kd" in wanted.metrics:
         kd = metrics.kernel_distance(a, b, noise=noise.at("kernel"), size=wanted.subset)
         found["kd"] = {"value": kd.value, "error": kd.error, "blocks": kd.blocks}
-    names = [
-        name
-        for group, each in (("fd", ["fd"]), ("pr", ["precision", "recall"]), ("dc", ["density", "coverage"]))
-        if group in wanted.metrics
-        for name in each
-    ]
-
-    def figures(x: Tensor, y: Tensor) -> Tensor:
-        values: list[float] = []
-        if "fd" in wanted.metrics:
-            values.append(metrics.frechet(x, y))
-        if "pr" in wanted.metrics:
-            values += metrics.precision_recall(x, y)
-        if "dc" in wanted.metrics:
-            values += metrics.density_coverage(x, y)
-        return torch.tensor(values, dtype=torch.float64)
-
-    if names:
-        enough = wanted.groups and min(len(a), len(b)) >= 10 * wanted.groups
-        errors = metrics.jackknife(figures, a, b, noise.at("groups"), wanted.groups) if enough else None
-        for i, value in enumerate(figures(a, b).tolist()):
-            found[names[i]] = {"value": value, "error": math.nan if errors is None else float(errors[i])}
+    enough = wanted.groups > 1 and min(len(a), len(b)) >= 10 * wanted.groups
+    groups = metrics.group_numbers(len(a), len(b), wanted.groups, noise.at("groups")) if enough else None
+    if "fd" in wanted.metrics:
+        error = math.nan
+        if enough:
+            distance = lambda x, y: torch.tensor([metrics.frechet(x, y)])  # noqa: E731
+            error = float(metrics.jackknife(distance, a, b, noise.at("groups"), wanted.groups))
+        found["fd"] = {"value": metrics.frechet(a, b), "error": error}
+    if names := [name for key in ("pr", "dc") if key in wanted.metrics for name in BALLS[key]]:
+        whole, left = metrics.balls(a, b, groups=groups)
+        errors = metrics.left_out_error(left) if enough else torch.full((4,), math.nan)
+        for name in names:
+            place = (*BALLS["pr"], *BALLS["dc"]).index(name)
+            found[name] = {"value": float(whole[place]), "error": float(errors[place])}
     if wanted.features == "inception":
         found = {{"fd": "FID", "kd": "KID"}.get(name, name): value for name, value in found.items()}
     return {"samples": len(a), "reference": len(b), "dimensions": rows.shape[1], "figures": found}

@@ -10,13 +10,20 @@ from sfumato.metrics.crps import crps
 from sfumato.metrics.energy import energy_score
 from sfumato.metrics.frechet import frechet, frechet_normal
 from sfumato.metrics.gmsd import gmsd
-from sfumato.metrics.intervals import Interval, bootstrap, jackknife
+from sfumato.metrics.intervals import Interval, bootstrap, group_numbers, jackknife, left_out_error
 from sfumato.metrics.kernel import KernelDistance, kernel_distance, mmd
 from sfumato.metrics.lpips import LPIPS
 from sfumato.metrics.mae import mae, mase
 from sfumato.metrics.ms_ssim import ms_ssim
 from sfumato.metrics.mse import mse
-from sfumato.metrics.neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from sfumato.metrics.neighbours import (
+    Balls,
+    DensityCoverage,
+    PrecisionRecall,
+    balls,
+    density_coverage,
+    precision_recall,
+)
 from sfumato.metrics.pit import pit
 from sfumato.metrics.protocols import Protocol, luma
 from sfumato.metrics.psnr import psnr
@@ -26,6 +33,7 @@ from sfumato.metrics.ssim import ssim
 
 __all__ = [
     "LPIPS",
+    "Balls",
     "DensityCoverage",
     "Gradient",
     "Interval",
@@ -33,6 +41,7 @@ __all__ = [
     "PrecisionRecall",
     "Protocol",
     "auroc",
+    "balls",
     "bootstrap",
     "central_interval",
     "classifier_gradient",
@@ -44,8 +53,10 @@ __all__ = [
     "frechet",
     "frechet_normal",
     "gmsd",
+    "group_numbers",
     "jackknife",
     "kernel_distance",
+    "left_out_error",
     "linf_attack",
     "luma",
     "mae",

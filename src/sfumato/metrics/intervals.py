@@ -61,7 +61,7 @@ def jackknife(
 ) -> Tensor:
     """Standard error of figures of two sets, one each, by leaving out one group of both at a time.
 
-    sqrt((g - 1) / g sum_i (f_i - mean f)^2), f_i the figures without group i. Items of a set drawn twice, as the
+    `left_out_error` of the figures without each group. Items of a set drawn twice, as the
     bootstrap draws them, would be each other's nearest neighbours and would shrink covariances; leaving out does not.
     For figures of many items; what their bias depends on (n) it does not see.
 
@@ -76,8 +76,21 @@ def jackknife(
 
     Source: Shao and Tu 1995 (The jackknife and bootstrap) section 2.3: delete a group.
     """
-    if not 2 <= groups <= min(len(a), len(b)):
-        raise ValueError(f"groups are from 2 to the items of the smaller set, {min(len(a), len(b))}, got {groups}.")
-    of_a, of_b = (noise.permutation(len(v)) % groups for v in (a, b))
-    found = torch.stack([figure(a[of_a != i], b[of_b != i]).double() for i in range(groups)])
-    return ((groups - 1) / groups * (found - found.mean(0)).square().sum(0)).sqrt()
+    of_a, of_b = group_numbers(len(a), len(b), groups, noise)
+    return left_out_error(torch.stack([figure(a[of_a != i], b[of_b != i]).double() for i in range(groups)]))
+
+
+def group_numbers(n: int, m: int, groups: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """The groups of n and of m items, of sizes that differ by one at most, in a drawn order.
+
+    Raises:
+        ValueError: for fewer than 2 groups, or a set with fewer items than groups.
+    """
+    if not 2 <= groups <= min(n, m):
+        raise ValueError(f"groups are from 2 to the items of the smaller set, {min(n, m)}, got {groups}.")
+    return noise.permutation(n) % groups, noise.permutation(m) % groups
+
+
+def left_out_error(found: Tensor) -> Tensor:
+    """sqrt((g - 1) / g sum_i (f_i - mean f)^2), (f,), of figures without each of g groups, (g, f)."""
+    return ((len(found) - 1) / len(found) * (found - found.mean(0)).square().sum(0)).sqrt()
