@@ -17,7 +17,7 @@ from sfumato.data.labelled import read_idx
 from sfumato.data.pairing import Pair
 
 RESTORED = ".restored"  # NAME.restored.png is what `sfumato restore` makes of NAME
-SHEET = "grid.png"
+SHEET, JOB = "grid.png", "job.json"
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that change height and width
 
@@ -59,6 +59,8 @@ class Files:
         """
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes() and p.is_file())
         held = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if (path / JOB).exists():  # what shards left is there a second time
+            held = [p for p in held if p.relative_to(path).parts[0] not in ("blocks", "parts")]
         held = [p for p in held if p.name != SHEET or not (p.parent / "manifest.json").exists()]
         done = [p for p in held if p.stem.endswith(RESTORED)]
         files: dict[str, Path] = {}
