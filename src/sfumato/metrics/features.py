@@ -69,7 +69,7 @@ def named(name: str, weights: Mapping[str, Tensor] | None = None, *, device: tor
     if weights is not None:
         raise ValueError(f"weights are for the features inception, got them for {name!r}: leave them out.")
     if name == "pixels":
-        return Features(name, lambda x: x.flatten(1))
+        return Features(name, pixels)
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise ValueError(f"no features {name!r}: pixels, inception (with its weights), or module:attribute of yours.")
@@ -84,6 +84,11 @@ def named(name: str, weights: Mapping[str, Tensor] | None = None, *, device: tor
     if not callable(found):
         raise ValueError(f"{name} is no function of pictures, got {type(found).__name__}.")
     return Features(name, found)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """The pictures themselves, (B, C H W)."""
+    return x.flatten(1)
 
 
 def resized(x: Tensor, size: int) -> Tensor:
