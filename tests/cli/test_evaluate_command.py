@@ -424,7 +424,7 @@ def test_bits_of_a_model_that_knows_its_data_are_their_entropy(tmp_path, monkeyp
     monkeypatch.setattr("sfumato.zoo.load", lambda name, device: model)
     x = model.codec.decode(world.sample(items, Noise(1))).clamp(0, 1)
     np.save(tmp_path / "x.npy", (255 * x[:, 0]).round().byte().numpy())
-    words = ["known", tmp_path / "x.npy", "--bits", "--metrics", "bound,flow", "--points", 300, "--tolerance", 1e-4]
+    words = ["known", tmp_path / "x.npy", "--bits", "--metrics", "bound,flow", "--points", 150, "--tolerance", 1e-4]
     call(*words, "-o", tmp_path / "r.json", "--block", items)
     noise = Seeds.keyed(0, range(items))
     x0 = dequantize((255 * x).round().long(), noise)
@@ -432,7 +432,7 @@ def test_bits_of_a_model_that_knows_its_data_are_their_entropy(tmp_path, monkeyp
     rows = [item["first"] for item in read(tmp_path / "r.json")["items"].values()]
     assert [row["flow"] for row in rows] == pytest.approx(exact.tolist(), abs=0.03)
     gap = torch.tensor([row["bound"] for row in rows]) - exact
-    assert abs(float(gap.mean())) < 4 * float(gap.std()) / math.sqrt(items) < 0.5
+    assert abs(float(gap.mean())) < 4 * float(gap.std()) / math.sqrt(items) < 0.7
 
 
 class OnePixel(Denoiser):
