@@ -15,6 +15,7 @@ from sfumato.metrics import (
     frechet,
     frechet_normal,
     group_numbers,
+    jackknife,
     kernel_distance,
     mmd,
     precision_recall,
@@ -53,6 +54,19 @@ def test_frechet_of_two_pairs_is_the_gap_of_means_and_of_spreads():
 
 def test_frechet_is_torch_fidelitys():
     assert frechet(*drawn()) == pytest.approx(float(kept(KEPT)["fid"]), rel=1e-9)
+
+
+def test_the_jackknife_of_a_frechet_distance_is_its_spread():
+    def distance(x, y):
+        return torch.tensor([frechet(x, y)])
+
+    found, errors = [], []
+    for i in range(40):
+        a, b = 1.3 * points(2 * i, 200, 8) + 0.3, points(2 * i + 1, 600, 8)
+        found.append(frechet(a, b))
+        errors.append(float(jackknife(distance, a, b, Noise(i))))
+    ratio = torch.tensor(errors).square().mean().sqrt() / torch.tensor(found).std()
+    assert float(ratio) == pytest.approx(1.0, abs=0.3)
 
 
 # Kernel distance
