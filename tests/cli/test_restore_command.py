@@ -152,7 +152,7 @@ def test_a_wrong_sigma_warns(picture: Path, tiny: Path, tmp_path: Path) -> None:
     result = restore(picture, tiny, "--samples", 2, "--steps", 3, "--sigma", 0.01, "-o", tmp_path / "out")
     assert result.stderr.count("warning: the result differs from the input by") <= 1
     from sfumato.cli.console import Console
-    from sfumato.cli.restore import judge
+    from sfumato.cli.restored import judge
     from sfumato.operators import Identity, Measurement
     from sfumato.zoo import Result
 
@@ -262,7 +262,7 @@ def test_a_blind_restoration_supposes_some_noise(tiny: Path, tmp_path: Path) -> 
 def test_a_result_with_kernels_is_judged_with_each() -> None:
     """y is the blur of the result by the kernel of its own sample: no residual but that of the second, of half."""
     from sfumato.cli.console import Console
-    from sfumato.cli.restore import judge
+    from sfumato.cli.restored import judge
     from sfumato.operators import Blur, Measurement
     from sfumato.zoo import Result
 

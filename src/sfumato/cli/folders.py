@@ -23,24 +23,33 @@ class Pictures:
 
     wanted: Settings
     names: tuple[str, ...]
+    paths: tuple[str, ...]
     command = "restore"
 
     @classmethod
     def of(cls, wanted: Settings) -> Pictures:
-        """The pictures and NumPy files of the folder `wanted.file`.
+        """The pictures and NumPy files of the folder `wanted.file`; of a benchmark set the degraded pictures, or the
+        clean ones where they are to be degraded.
 
         Raises:
             ValueError: if it holds none.
         """
+        if wanted.dataset:
+            from sfumato.data import layouts
+
+            make = layouts.held if wanted.simulate else layouts.pairs
+            found = make(wanted.dataset, wanted.file, wanted.split)
+            paths = (str(pair.target if wanted.simulate else pair.input) for pair in found)
+            return cls(wanted, tuple(pair.name for pair in found), tuple(paths))
         from sfumato.cli.inputs import ARRAYS
         from sfumato.data.images import suffixes
 
-        paths = wanted.path("file").iterdir()
+        folder = wanted.path("file")
         known = {*suffixes(), *ARRAYS}
-        names = sorted(p.name for p in paths if p.suffix.lower() in known and not p.name.startswith("."))
+        names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
         if not names:
             raise ValueError(f"{wanted.file} holds no pictures and no NumPy files.")
-        return cls(wanted, tuple(names))
+        return cls(wanted, tuple(names), tuple(str(folder / name) for name in names))
 
     def __hash__(self) -> int:
         return hash(repr(self))
@@ -61,9 +70,8 @@ class Pictures:
 
         def block(items: range) -> dict[str, bytes]:
             files: dict[str, bytes] = {}
-            for name in (self.names[i] for i in items):
-                path = self.wanted.path("file") / name
-                own = replace(self.wanted, file=str(path), seed=Noise(self.wanted.seed).at(name).seed)
+            for name, path in ((self.names[i], self.paths[i]) for i in items):
+                own = replace(self.wanted, file=path, dataset="", seed=Noise(self.wanted.seed).at(name).seed)
                 with outputs.collecting() as (part, found):
                     try:
                         run(own, part / "out", Console(quiet=True, silent=True), model=model)

@@ -43,7 +43,7 @@ def adapters(folder: Path, out: Path, console: Console) -> None:
 
 def run(folders: list[Path], out: Path, console: Console) -> None:
     """Joins the folders of one job into `out`; files are linked where the disk allows it, else copied."""
-    from sfumato.cli import outputs
+    from sfumato.cli import evaluate, outputs
     from sfumato.engines import collect
 
     console.emit("start", command="merge", folders=[str(folder) for folder in folders])
@@ -54,10 +54,16 @@ def run(folders: list[Path], out: Path, console: Console) -> None:
                 os.link(path, part / name)
             except OSError:
                 shutil.copyfile(path, part / name)
+        result = None
+        if job.command == "evaluate":  # what the shards wrote are parts of one figure
+            result = evaluate.figures(job.settings, job.inputs, (path.read_bytes() for path in files.values()))
+            evaluate.write(part / evaluate.RESULT, result)
         content = {"command": job.command, "settings": job.settings, "items": job.count, "blocks": len(job)}
         outputs.write_manifest(part, content | {"torch": versions})
     console.note(
         f"{len(job)} blocks, {job.count} items, {len(files)} files: none missing, none double, all as recorded."
     )
+    if result is not None:
+        evaluate.show(result, console)
     console.data(str(out))
     console.emit("done", out=str(out), files=len(files))

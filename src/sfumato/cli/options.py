@@ -26,6 +26,10 @@ Shard = Annotated[
     str,
     typer.Option(metavar="I/N", help="Part I (from 1) of N; a rerun skips what is done, `sfumato merge` joins."),
 ]
+Dataset = Annotated[
+    str, typer.Option(metavar="NAME:DIR", help="A benchmark set by name, in the place of a folder: gopro:DIR.")
+]
+Split = Annotated[str, typer.Option(help="Of --dataset: train, test, or what else the set has.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print it, run nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
@@ -48,6 +52,25 @@ def one_of(word: str, known: Iterable[str], what: str) -> str:
     if word not in have:
         raise typer.BadParameter(f"no {what} {word!r}.{recipes.nearest(word, have)} Known: {', '.join(have)}.")
     return word
+
+
+def source(given: Path | None, dataset: str, what: str) -> tuple[Path, str]:
+    """(path, name of the benchmark set or ""), from an argument or --dataset NAME:DIR.
+
+    Raises:
+        typer.BadParameter: if neither is given, or both are.
+        ValueError: for a set that is not known.
+    """
+    from sfumato.data.layouts import parse
+
+    if (given is None) == (not dataset):
+        raise typer.BadParameter(f"name {what}, or a benchmark set by --dataset NAME:DIR.")
+    if given is not None:
+        return given, ""
+    found = parse(dataset)
+    if found is None:
+        raise typer.BadParameter(f"--dataset takes NAME:DIR, got {dataset!r}.")
+    return found[1], found[0]
 
 
 def pairs(settings: Sequence[str]) -> dict[str, str]:

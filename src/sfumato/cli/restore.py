@@ -5,14 +5,30 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
 from sfumato.cli.degradations import Kind, build, check, stored
-from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
+from sfumato.cli.options import (
+    Dataset,
+    Device,
+    Dry,
+    Dtype,
+    Json,
+    Out,
+    Precision,
+    Quiet,
+    Seed,
+    Set,
+    Shard,
+    Split,
+    Verbose,
+    pairs,
+    source,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +36,7 @@ if TYPE_CHECKING:
     from sfumato.engines.serial import Shard as Part
     from sfumato.operators import Measurement, Operator
     from sfumato.solvers import Solver
-    from sfumato.zoo import Model, Result
+    from sfumato.zoo import Model
 
 
 FAINTEST = 0.01  # the least noise that a blind restoration supposes (ours)
@@ -54,6 +70,8 @@ class Settings:
     acceleration: float = 0.0
     views: int = 0
     width: int = 0
+    dataset: str = ""
+    split: str = "test"
 
     def path(self, name: str) -> Path:
         """The path in a field."""
@@ -62,13 +80,16 @@ class Settings:
 
 def command(
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="The picture, NumPy file or scan (NIfTI, DICOM), already degraded unless --simulate; or a folder: of "
             "pictures, or of the files of one DICOM series."
         ),
-    ],
+    ] = None,
+    *,
     operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
+    dataset: Dataset = "",
+    split: Split = "test",
     model: Annotated[
         str, typer.Option(help="A shipped name, a folder, or a Hub id; head for scans, mri and ct, else photo.")
     ] = "",
@@ -120,6 +141,7 @@ def command(
     from sfumato.cli import scans
 
     console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    file, name = source(file, dataset, "a picture")
     model = model or scans.model(file, operator.value, console)
     wanted = Settings(
         file=str(file.absolute()),
@@ -146,8 +168,10 @@ def command(
         acceleration=acceleration,
         views=views,
         width=width,
+        dataset=name,
+        split=split,
     )
-    if file.is_dir() and not scans.is_scan(file):
+    if name or (file.is_dir() and not scans.is_scan(file)):
         folder(wanted, out, console, part, block, dry=dry)
     elif shard:
         raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
@@ -177,9 +201,9 @@ def folder(
 def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, model: Model | None = None) -> None:
     """Restores what the settings say, into `out`; with `model`, where it is loaded already."""
     from sfumato import zoo
-    from sfumato.cli import options, outputs, scans
+    from sfumato.cli import options, outputs, restored, scans
 
-    scan = scans.opened(wanted) if scans.is_scan(wanted.path("file")) else None
+    scan = scans.opened(wanted) if not wanted.dataset and scans.is_scan(wanted.path("file")) else None
     if wanted.path("file").is_dir() and scan is None:
         folder(wanted, out, console, dry=dry)
         return
@@ -219,7 +243,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
             same_noise=scan is not None,
             progress=tick,
         )
-    found = judge(m, result, clean, console)
+    found = restored.judge(m, result, clean, console)
     content = {
         "command": "restore",
         "settings": asdict(wanted),
@@ -237,7 +261,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "seconds": round(time.perf_counter() - began, 3),
     }
     with outputs.writing(out) as part:
-        content |= _write(part, m, result, grey) if scan is None else scans.write(part, scan, result)
+        content |= restored.write(part, m, result, grey) if scan is None else scans.write(part, scan, result)
         outputs.write_manifest(part, content)
         names = sorted(path.name for path in part.iterdir())
     for name in names:
@@ -334,58 +358,6 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
     except TypeError as error:
         raise typer.BadParameter(str(error)) from None
     return solver, reason
-
-
-def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console) -> dict[str, float]:
-    """Chi-square of the residual, and scores where the truth is known; warns on a mismatch."""
-    from sfumato import metrics
-    from sfumato.operators.levels import chi_square
-
-    found: dict[str, float] = {}
-    if m.sigma > 0.0:
-        known = [m] * len(result.samples)
-        if result.found is not None:
-            known = [replace(m, operator=m.operator.at(kernel)) for kernel in result.found]
-        ratio = sum(float(chi_square(n, x).mean()) for n, x in zip(known, result.samples, strict=True)) / len(known)
-        found["chi_square"] = ratio
-        if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
-            side = "larger" if ratio > 1 else "smaller"
-            console.warn(
-                f"the result differs from the input by {ratio**0.5:.2g} times sigma = {m.sigma:.4g}, 1 is expected: "
-                f"the noise is {side} than stated, the operator another, or the solver needs more steps."
-            )
-    if clean is not None:
-        answer = result.mean.clamp(0.0, 1.0)
-        found["psnr"] = float(metrics.psnr(answer, clean).mean())
-        if clean.ndim == 4 and min(clean.shape[2:]) >= 11:
-            found["ssim"] = float(metrics.ssim(answer, clean).mean())
-    return found
-
-
-def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, Any]:
-    """Writes the pictures; returns what the manifest says of them."""
-    from sfumato.cli import outputs
-    from sfumato.operators import Convolution
-
-    if grey:
-        result = replace(result, samples=result.samples.mean(2, keepdim=True))
-    said: dict[str, Any] = {}
-    if result.found is not None and isinstance(m.operator, Convolution):
-        result = replace(result, samples=result.samples[m.operator.inside(m.y)])
-    outputs.write_picture(part / "restored.png", result.mean[0])
-    outputs.write_items(part, result.samples[:, 0], "sample")
-    if outputs.is_picture(m.y):
-        outputs.write_picture(part / "input.png", m.y[0])
-    if result.found is not None and outputs.is_picture(result.found[0]):
-        kernel = result.found[:, 0].mean(0)
-        outputs.write_picture(part / "kernel.png", kernel / kernel.max())
-        said["kernel_found"] = [[round(tap, 6) for tap in row] for row in kernel[0].tolist()]
-    if len(result.samples) < 2:
-        return said
-    spread = result.std[0].mean(0, keepdim=True)
-    white = max(float(spread.max()), 1e-12)
-    outputs.write_picture(part / "spread.png", spread / white)
-    return {**said, "spread_white": white}
 
 
 def _absolute(path: str) -> str:

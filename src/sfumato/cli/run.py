@@ -8,11 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato.cli import forecast, impute, restore, sample
+from sfumato.cli import evaluate, forecast, impute, restore, sample
 from sfumato.cli.console import Console
 from sfumato.cli.options import Dry, Json, Quiet, Verbose
 
-COMMANDS: dict[str, Any] = {"forecast": forecast, "impute": impute, "restore": restore, "sample": sample}
+COMMANDS: dict[str, Any] = {
+    "evaluate": evaluate,
+    "forecast": forecast,
+    "impute": impute,
+    "restore": restore,
+    "sample": sample,
+}
 
 
 def command(

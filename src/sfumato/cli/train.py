@@ -12,7 +12,7 @@ import typer
 from sfumato.cli import shards
 from sfumato.cli import train_options as T
 from sfumato.cli.console import Console
-from sfumato.cli.options import Device, Dry, Json, Quiet, Set, Verbose, pairs
+from sfumato.cli.options import Dataset, Device, Dry, Json, Quiet, Set, Verbose, pairs, source
 from sfumato.cli.options import device as present
 from sfumato.cli.train_plan import Job
 
@@ -29,8 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help=DATA)],
+    data: Annotated[Path | None, typer.Argument(help=DATA)] = None,
+    *,
     out: Out,
+    dataset: Dataset = "",
     recipe: Annotated[str | None, typer.Option(help="Key of the recipe; edm, csdi for a table.")] = None,
     steps: T.Steps = None,
     batch: T.Batch = None,
@@ -71,7 +73,8 @@ def train(
         augment=augment, held_out=held_out, preview=preview, log=log, every=every,
     )  # fmt: skip
     fields = pairs(settings) | ({} if drop is None else {"drop": str(drop)})
-    job = Job(data, out, recipe, asked, fields, resume)
+    folder, name = source(data, dataset, "the data")
+    job = Job(Path(f"{name}:{folder}") if name else folder, out, recipe, asked, fields, resume)
     start(job, Console(as_json=as_json, quiet=quiet), device, threads=threads, sharded=sharded, dry=dry)
 
 

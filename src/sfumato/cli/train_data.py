@@ -32,13 +32,16 @@ ONLY = {  # which options mean something for which kind
 
 
 def kind(data: Path) -> str:
-    """pictures, shards, sound, table, text or array.
+    """pictures, shards, sound, table, text or array; of NAME:DIR the clean pictures that the set trains on.
 
     Raises:
         FileNotFoundError, ValueError: if it is not there, or none of these.
     """
+    from sfumato.data.layouts import parse
     from sfumato.data.wave import sounds
 
+    if parse(str(data)):
+        return "pictures"
     if data.is_dir():
         if any(data.glob("*.tar")):
             return "shards"
@@ -73,12 +76,13 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import images, tables, tar_shards, text, wave
+    from sfumato.data import images, layouts, tables, tar_shards, text, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
     if what in ("pictures", "shards"):
         make = images.ImageFolder if what == "pictures" else tar_shards.TarShards
+        make = images.CleanPictures if layouts.parse(str(data)) else make
         flip = not plan.get("augment")  # which then mirrors, and says so
         return make(data, plan["size"], plan["channels"], fit=plan["fit"], flip=flip, classes=plan["classes"])
     if what == "sound":

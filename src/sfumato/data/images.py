@@ -334,6 +334,18 @@ class ImageFolder:
         return good
 
 
+class CleanPictures(ImageFolder):
+    """The clean pictures of the train split of a benchmark set, `path` being NAME:DIR, as training data."""
+
+    def found(self) -> list[Path]:
+        from sfumato.data import layouts
+
+        named = layouts.parse(str(self.path))
+        if named is None:
+            raise ValueError(f"a benchmark set is named as NAME:DIR, got {self.path}.")
+        return self._good(layouts.clean(*named, "train"))
+
+
 class Cache:
     """The tensors used last, up to a number of bytes in all."""
 

@@ -30,11 +30,26 @@ def frechet(a: Tensor, b: Tensor) -> float:
     It is biased upwards in small sets: compare figures of equal n only. Of Inception features it is FID; name the
     features with the figure. Source: Heusel et al. 2017 (1706.08500) eq. 6.
     """
+    a, b = feature_sets(a, b)
+    if max(len(a), len(b)) > a.shape[1]:
+        # atleast_2d: the covariance of one feature is a scalar.
+        cov_a, cov_b = (torch.atleast_2d(torch.cov(v.T)) for v in (a, b))
+        return frechet_normal(a.mean(0), cov_a, b.mean(0), cov_b)
+    # Fewer items than features: with X the centred items over sqrt(n - 1), C = X^T X, and the singular values of
+    # X_a X_b^T (n, m) are the roots of the eigenvalues of C_a C_b that are not 0.
+    x_a, x_b = ((v - v.mean(0)) / (len(v) - 1) ** 0.5 for v in (a, b))
+    cross = torch.linalg.svdvals(x_a @ x_b.T).sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + x_a.square().sum() + x_b.square().sum() - 2 * cross)
+
+
+def feature_sets(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The two sets in float64, if they are sets of features that can be compared.
+
+    Raises:
+        ValueError: if they are not (n, d) and (m, d) with n and m at least 2.
+    """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(
             f"features are (n, d) and (m, d), at least 2 of each, got {tuple(a.shape)} and {tuple(b.shape)}."
         )
-    a, b = a.double(), b.double()
-    # atleast_2d: the covariance of one feature is a scalar.
-    cov_a, cov_b = (torch.atleast_2d(torch.cov(v.T)) for v in (a, b))
-    return frechet_normal(a.mean(0), cov_a, b.mean(0), cov_b)
+    return a.double(), b.double()

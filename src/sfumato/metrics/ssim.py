@@ -29,16 +29,22 @@ def ssim(x: Tensor, truth: Tensor, *, data_range: float = 1.0, window: int = 11,
             f"SSIM compares two batches (B, C, H, W) of one shape with sides of at least {window}, "
             f"got {tuple(x.shape)} and {tuple(truth.shape)}."
         )
+    return similarity(x, truth, data_range, window, sigma)[0].flatten(1).mean(1)
+
+
+def similarity(x: Tensor, truth: Tensor, data_range: float, window: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """(SSIM, its contrast and structure alone) where the window fits, (B, C, H - window + 1, W - window + 1) each."""
     place = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
     kernel = torch.softmax(-(place**2) / (2 * sigma**2), 0)
 
     def blurred(v: Tensor) -> Tensor:
         planes = v.flatten(0, 1).unsqueeze(1)
-        return F.conv2d(F.conv2d(planes, kernel.reshape(1, 1, -1, 1)), kernel.reshape(1, 1, 1, -1))
+        smooth = F.conv2d(F.conv2d(planes, kernel.reshape(1, 1, -1, 1)), kernel.reshape(1, 1, 1, -1))
+        return smooth.squeeze(1).unflatten(0, v.shape[:2])
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = blurred(x), blurred(truth)
     var_x, var_y = blurred(x * x) - mean_x**2, blurred(truth * truth) - mean_y**2
     cov = blurred(x * truth) - mean_x * mean_y
-    alike = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    return (alike / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).reshape(x.shape[0], -1).mean(1)
+    contrast = (2 * cov + c2) / (var_x + var_y + c2)
+    return contrast * (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1), contrast
