@@ -192,10 +192,10 @@ def test_central_squares():
 
 def test_peak_memory_is_that_of_the_work():
     with memory.peak(torch.device("cpu")) as found:
-        held = torch.ones(8 * 2**20)  # 32 MiB
+        held = torch.ones(16 * 2**20)  # 64 MiB: more than 32, which glibc may take from what it has kept
         held += 1
     if found:  # Linux lets one ask
-        assert 30 < found[0] < 80
+        assert 60 < found[0] < 110
 
 
 def _record(task: str, name: str, psnr: float | None, gmsd: float = 0.1) -> dict:
