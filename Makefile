@@ -44,6 +44,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python tools/series_page.py
 	$(BIN)/python tools/samplers_page.py
 	$(BIN)/python tools/claims_page.py
+	$(BIN)/python tools/evaluate_page.py
 	$(BIN)/python tools/latent_page.py
 
 # The environment. Each stamp is made once: with fresh stamps no command asks the registry for anything.
