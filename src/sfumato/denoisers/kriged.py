@@ -4,7 +4,8 @@ A window is (C, L) numbers. Under a law with covariance K(c, d, lag) the hidden 
 
     N(m, S),   m = K_ho K_oo^{-1} x_o,   S = K_hh - K_ho K_oo^{-1} K_oh   (simple kriging).
 
-In units of that prediction, z = (x_h - m) / s with s^2 = diag S, the noised z_t = alpha z + sigma eps has the estimate
+In units of that prediction, z = (x_h - m) / s with s^2 = diag S (bent by a factor b of asinh z where errors have other
+tails: b = 1 is this), the noised z_t = alpha z + sigma eps has the estimate
 
     D = V diag(alpha c / (alpha^2 c + sigma^2)) V^T z_t + v F,   S / (s s^T) = V diag(c) V^T,
 
@@ -41,6 +42,7 @@ class Kriging:
             lags it is interpolated, beyond M held.
         floor: least eigenvalue allowed to the covariance of a window, which also makes it definite.
         gain: (C,), factor of s that makes held-out z of unit variance.
+        tail: b of the errors' shape, x = m + s sinh(b asinh z): 1 for normal ones, more for heavier tails.
         dof: nu of a law whose overall scale is unknown: s grows where the observed numbers of a window are larger than
             K says, s^2 (nu + x_o^T K_oo^{-1} x_o) / (nu + n_o), as in a multivariate t; math.inf for a known scale.
     """
@@ -48,6 +50,7 @@ class Kriging:
     table: Tensor
     floor: float = 1e-3
     gain: Tensor | None = None
+    tail: float = 1.0
     dof: float = math.inf
 
     def covariance(self, time: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ class Kriging:
                 gain = gain * ((self.dof + white.square().sum(1, keepdim=True)) / (self.dof + len(o))).sqrt()
             std.view(B, -1)[rows[:, None], h] = gain.expand(len(rows), -1)
             parts.append((rows, h, S / (s[:, None] * s)))
-        return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts))
+        return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts), self.tail)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +115,14 @@ class Posterior:
         mean, std: m and s, (B, C, L); 0 and 1 where nothing is wanted.
         wanted: (B, C, L).
         parts: for each pattern of masks, its rows, its places in C L, and S / (s s^T).
+        tail: b.
     """
 
     mean: Tensor
     std: Tensor
     wanted: Tensor
     parts: tuple[tuple[Tensor, Tensor, Tensor], ...]
+    tail: float = 1.0
 
     @cached_property
     def spectra(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -126,12 +131,12 @@ class Posterior:
         return tuple((values.clamp(min=0.0), vectors) for values, vectors in found)
 
     def encode(self, x: Tensor) -> Tensor:
-        """z = (x - m) / s where wanted, 0 elsewhere."""
-        return torch.where(self.wanted, (x - self.mean) / self.std, 0.0)
+        """z = sinh(asinh((x - m) / s) / b) where wanted, 0 elsewhere."""
+        return torch.where(self.wanted, bent((x - self.mean) / self.std, 1.0 / self.tail), 0.0)
 
     def decode(self, z: Tensor) -> Tensor:
-        """x = m + s z."""
-        return self.mean + self.std * z
+        """x = m + s sinh(b asinh z)."""
+        return self.mean + self.std * bent(z, self.tail)
 
     def estimate(self, zt: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
         """E[z | z_t] and its standard deviation v, (B, C, L), under the law; 0 and 1 where nothing is wanted."""
@@ -145,6 +150,11 @@ class Posterior:
             spread = (c * s**2 / level).expand(len(rows), -1) @ (V**2).T
             v.view(len(zt), -1)[rows[:, None], h] = spread.clamp(min=1e-12).sqrt()
         return D, v
+
+
+def bent(z: Tensor, tail: float) -> Tensor:
+    """sinh(b asinh z): odd, z itself at b = 1; its inverse has 1 / b. Source: Jones and Pewsey 2009 (10.1093/biomet/asp053)."""
+    return z if tail == 1.0 else torch.sinh(tail * torch.asinh(z))
 
 
 class Kriged(Denoiser):

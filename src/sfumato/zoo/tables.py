@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.data.series import Chosen, Series, Standard, best_ridge, choose, trended
+from sfumato.data.series import Chosen, Series, choose
 from sfumato.data.tables import as_table
 from sfumato.zoo.forecast import Forecast
-from sfumato.zoo.series_model import Progress, SeriesModel, learn
+from sfumato.zoo.series_model import Progress, SeriesModel, learn, suggested
 
 WIDEST = 12  # channels modelled together; more are modelled one by one, by one model
 
@@ -63,28 +64,23 @@ def predict(
     """A forecast, or an imputation where no rows are ahead, of the series chosen from a table."""
     if samples < 1:
         raise ValueError(f"at least 1 sample is drawn, got {samples}.")
-    ahead = chosen.ahead
-    whole = trended([chosen.series], len(chosen.series) - ahead)[0]
+    ahead, whole = chosen.ahead, chosen.series
     past = whole.cut(0, len(whole) - ahead)
     hidden = whole.values.isnan()
-    standard = Standard.fit(past, best_ridge([past]) if len(past) >= 10 else 3.0)
-    live = ~standard.constant
-    z = torch.zeros(samples, *whole.values.shape, dtype=torch.float64)
+    level = past.values.nanmean(1, keepdim=True)
+    live = ((past.values != level) & ~past.values.isnan()).any(1)
+    x = torch.where(hidden, level, whole.values).expand(samples, -1, -1).clone()
     about: dict[str, Any] = {}
     if bool(hidden[live].any()):
-        parts = _apart(standard.encode(whole), live)
-        model = learn(
-            [one.cut(0, len(past)) for one in parts],
-            horizon=ahead,
-            minutes=minutes,
-            steps=steps,
-            seed=seed,
-            progress=progress,
-        )
+        parts = _apart(whole, live)
+        learned = [one.cut(0, len(past)) for one in parts]
+        patterns = None if ahead else _patterns(parts)
+        plan: dict[str, Any] = {"minutes": minutes, "steps": steps, "seed": seed, "progress": progress}
+        model = learn(learned, horizon=ahead, patterns=patterns, **plan)
         fill = _ahead if ahead else _through
-        z[:, live] = torch.cat([fill(model, one, samples, seed, i) for i, one in enumerate(parts)], 1)
+        x[:, live] = torch.cat([fill(model, one, samples, seed, i) for i, one in enumerate(parts)], 1)
         about = {"window": model.length, "steps": model.steps, "held_out": model.held_out}
-    x = torch.where(hidden, standard.decode(z, whole), whole.values).transpose(1, 2)
+    x = x.transpose(1, 2)
     kept = slice(len(past), None) if ahead else slice(None)
     before = past.values.T if ahead else past.values.T[:0]
     return Forecast(
@@ -108,26 +104,41 @@ def _apart(series: Series, live: Tensor) -> list[Series]:
 
 def _ahead(model: SeriesModel, series: Series, samples: int, seed: int, item: int) -> Tensor:
     """The samples of a series whose last rows are missing: of the last window. (S, C, L)."""
-    start = max(0, len(series) - model.length)
-    last = model.sample([series.cut(start, len(series))], samples, seed=seed, items=[item])[:, 0]
-    return torch.cat([series.values[:, :start].expand(samples, -1, -1), last], -1)
+    last = model.predict(series, samples, seed=seed, item=item)
+    return torch.cat([series.values[:, : len(series) - last.shape[2]].expand(samples, -1, -1), last], -1)
 
 
 def _through(model: SeriesModel, series: Series, samples: int, seed: int, item: int) -> Tensor:
     """The samples of a series with gaps: windows that overlap by half, each number from the one it is deepest in."""
-    length, rows = min(model.length, len(series)), len(series)
-    starts = sorted({*range(0, rows - length + 1, max(1, length // 2)), rows - length})
+    rows, missing = len(series), series.values.isnan()
+    length = min(model.length, rows)
+    encoded, standard = model.scales.encode(series)
+    starts = _starts(rows, length)
     place = torch.arange(rows)
     inside = torch.stack([torch.minimum(place - start, start + length - 1 - place) for start in starts])
     owner = inside.argmax(0)
-    missing = series.values.isnan()
-    z = series.values.expand(samples, -1, -1).clone()
+    z = encoded.values.expand(samples, -1, -1).clone()
     needed = [w for w in range(len(starts)) if bool(missing[:, owner == w].any())]
     for first in range(0, len(needed), 32):
         chunk = needed[first : first + 32]
-        windows = [series.cut(starts[w], starts[w] + length) for w in chunk]
+        windows = [encoded.cut(starts[w], starts[w] + length) for w in chunk]
         drawn = model.sample(windows, samples, seed=seed, items=[(item, w) for w in chunk])
         for k, w in enumerate(chunk):
             mine = (owner == w).nonzero()[:, 0]
             z[:, :, mine] = drawn[:, k][:, :, mine - starts[w]]
-    return z
+    return torch.where(missing, standard.decode(z, encoded), series.values)
+
+
+def _patterns(parts: Sequence[Series]) -> Tensor:
+    """What is given of the windows that lack something, (P, C, L), at most 64 of them."""
+    length = suggested(parts, 0)[0]
+    found = [
+        ~one.values[:, start : start + length].isnan() for one in parts for start in _starts(len(one), length)
+    ]
+    gappy = [given for given in found if not bool(given.all())]
+    return torch.stack(gappy[:: max(1, len(gappy) // 64)])
+
+
+def _starts(rows: int, length: int) -> list[int]:
+    """First rows of windows that overlap by half."""
+    return sorted({*range(0, rows - length + 1, max(1, length // 2)), rows - length})
