@@ -49,7 +49,7 @@ class Problem:
     season: int
     length: int  # of the windows that are imputed
     first: int = 0  # row of the test series where unseen rows begin
-    windows: int = 24
+    windows: int = 16
 
 
 def problems(root: Path) -> dict[str, Callable[[], Problem]]:

@@ -6,8 +6,11 @@ spread and shape of the errors are those that these windows show. Whatever is as
 1. `trials`: windows of the past, their last rows hidden (a forecast), or what the patterns of the gaps hide. They fall
    into `FOLDS` folds, by time, or by series where there are many; a fold's covariance comes from rows before it, or from
    the other series. Each is scaled by what is known of its series up to it, as it will be when asked.
-2. `choose`: the scale first, then the length, the taper, and floor and degrees of freedom together, each by the mean
-   CRPS in units of the channel's spread, under normal errors of the size that the windows show.
+2. `choose`: the scale first (with a rough law), then the length, the taper, how loose level and waves are, floor and
+   degrees of freedom, each by the mean CRPS in units of the channel's spread, under normal errors of the size that the
+   windows show. Where they are loose, the level of a window, or its calendar's waves, differ from the regression's as
+   by a normal prior (universal kriging: Cressie 1993, section 3.4, with a proper prior). A trend is taken where it
+   halves the CRPS: a line that is drawn on errs without bound, and a loose level follows what rises.
 3. `calibrated`: the errors' scale by channel and their shape, from the quantiles of |z|. Numbers of one window err
    together, so levels are raised as for as many numbers as there are windows: (n + 1) / n, as in split conformal
    prediction (Lei et al. 2018, 1604.04173, section 2.2).
@@ -28,9 +31,11 @@ from sfumato.denoisers.kriged import Kriging
 from sfumato.training.variogram import covariance
 
 RIDGES = (0.003, 0.03, 0.3, 3.0, 30.0, 300.0, 3e4, 3e6)
-FLOORS = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
+FLOORS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
 DOFS = (math.inf, 10.0, 1.0)
 TAPERS = (math.inf, 0.5, 0.2, 0.05)  # over the length of the window
+LOOSE = (0.0, 0.1, 1.0, 10.0)
+TREND = 0.5  # a line drawn on must lower the CRPS to this share
 FOLDS, TRIED, MANY = 3, 36, 8
 SHOWN = 64  # series that a fold's covariance is learned from
 
@@ -83,8 +88,8 @@ class Choice:
         scales: of a series.
         law: of windows on that scale.
         length: of the window.
-        held_out: "crps" of the trials, over the spread of their channel; share of their numbers in the central 50 % and
-            90 %, "cover50" and "cover90"; "trials", how many there were.
+        held_out: "crps" of the trials, over the spread of their channel; "trials", how many there were; and what was
+            chosen.
     """
 
     scales: Scales
@@ -149,31 +154,87 @@ def choose(
 ) -> Choice:
     """The scale, law and length of the least CRPS on trials; plain ones where there are fewer than 4 trials."""
     tried = trials(series, horizon, patterns)
-    law = Kriging(torch.empty(0), floor=1e-2, dof=10.0)
     if len(tried) < 4:
-        scales, length = Scales(), lengths[0]
-        return Choice(scales, finished(series, scales, law, length, 0.3 * length), length)
-    some = lengths[len(lengths) // 2]
-    view = min(views(series, tried, max(lengths)), key=lambda one: one.crps(law, some, math.inf))
-    length = min(lengths, key=lambda n: view.crps(law, n, math.inf))
-    reach = length * min(TAPERS, key=lambda taper: view.crps(law, length, taper * length))
-    laws = [replace(law, floor=floor, dof=dof) for floor, dof in itertools.product(FLOORS, DOFS)]
-    law = min(laws, key=lambda one: view.crps(one, length, reach))
-    gain, tail = calibrated(*view.errors(law, length, reach)[:2], len({id(trial.known) for trial in tried}))
-    about = {"crps": view.crps(law, length, reach), "trials": float(len(tried)), "ridge": view.scales.ridge, "tail": tail}
-    law = replace(law, gain=gain, tail=tail)
-    return Choice(view.scales, finished(series, view.scales, law, length, reach), length, about)
+        plan = Plan(Kriging(torch.empty(0), floor=1e-2, dof=1.0), lengths[0], 0.3)
+        return Choice(Scales(), finished(series, Scales(), plan), plan.length)
+    every = list(views(series, tried, max(lengths)))
+    kinds = [[one for one in every if one.scales.trend == risen] for risen in (False, True)]
+    flat, rises = (least(kind, lengths)[2] for kind in kinds)
+    view, plan = search(kinds[rises < TREND * flat], lengths)
+    gain, tail = calibrated(*view.errors(plan)[:2], len({id(trial.known) for trial in tried}))
+    about = {"crps": view.crps(plan), "trials": float(len(tried)), "ridge": view.scales.ridge}
+    about |= {"trend": float(view.scales.trend), "shared": float(view.scales.shared is not None)}
+    about |= {"floor": plan.law.floor, "level": plan.level, "wave": plan.wave, "taper": plan.taper, "tail": tail}
+    plan = replace(plan, law=replace(plan.law, gain=gain, tail=tail))
+    return Choice(view.scales, finished(series, view.scales, plan), plan.length, about)
 
 
-def finished(series: Sequence[Series], scales: Scales, law: Kriging, length: int, reach: float) -> Kriging:
-    """The law with the covariance of all series, tapered."""
-    return replace(law, table=tapered(covariance([scales.encode(one)[0].values for one in series], length), reach))
+def least(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan, float]:
+    """The view and the rough plan of the least CRPS."""
+    some, law = lengths[len(lengths) // 2], Kriging(torch.empty(0), dof=10.0)
+    rough = [
+        Plan(replace(law, floor=floor), some, level=level, wave=wave)
+        for floor in FLOORS[1::2]
+        for level, wave in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    ]
+    scores = [(view.crps(plan), k, view, plan) for k, (view, plan) in enumerate(itertools.product(every, rough))]
+    score, _, view, plan = min(scores)
+    return view, plan, score
 
 
-def tapered(table: Tensor, reach: float) -> Tensor:
-    """K(lag) exp(-(lag / reach)^2 / 2): what is known of long lags is mostly noise where the series are short."""
-    lag = torch.arange(table.shape[2], dtype=torch.float64) - table.shape[2] // 2
-    return table * torch.exp(-0.5 * (lag / reach) ** 2)
+def search(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan]:
+    """The view and the plan of the least CRPS, one after another."""
+    view, plan, _ = least(every, lengths)
+    for better in (
+        lambda p: [replace(p, length=n, level=a, wave=a) for n in lengths for a in LOOSE],
+        lambda p: [replace(p, taper=taper) for taper in TAPERS],
+        lambda p: [replace(p, level=a, wave=b) for a, b in itertools.product(LOOSE, LOOSE)],
+        lambda p: [replace(p, law=replace(p.law, floor=f, dof=d)) for f, d in itertools.product(FLOORS, DOFS)],
+    ):
+        plan = min(better(plan), key=view.crps)
+    return view, plan
+
+
+def finished(series: Sequence[Series], scales: Scales, plan: Plan) -> Kriging:
+    """The law with the covariance of all series."""
+    encoded = [scales.encode(one)[0] for one in series]
+    return plan.full(covariance([one.values for one in encoded], plan.length), swing(encoded, plan.length))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A candidate.
+
+    Attributes:
+        law: its floor and degrees of freedom.
+        length: of the window.
+        taper: reach of the covariance, in lengths.
+        level, wave: variance of the level and of the calendar's waves of a window around the regression.
+    """
+
+    law: Kriging
+    length: int
+    taper: float = math.inf
+    level: float = 0.0
+    wave: float = 0.0
+
+    def full(self, table: Tensor, swing: Tensor) -> Kriging:
+        """The law with K(lag) exp(-(lag / reach)^2 / 2) + level + wave swing(lag), reach = taper x length.
+
+        What is known of long lags is mostly noise where the series are short.
+        """
+        lag = torch.arange(table.shape[2], dtype=torch.float64) - table.shape[2] // 2
+        loose = (self.level + self.wave * swing) * torch.eye(len(table), dtype=torch.float64)[:, :, None]
+        return replace(self.law, table=table * torch.exp(-0.5 * (lag / (self.taper * self.length)) ** 2) + loose)
+
+
+def swing(series: Sequence[Series], lags: int) -> Tensor:
+    """sum_k cos(phase_k(lag)) / k^2 over the waves, 1 at lag 0, at lags -M .. M; 0 where there are none."""
+    longest = max(series, key=len)
+    waves, M = longest.cycles / longest.orders[:, None], min(lags, len(longest) - 1)
+    half = (waves[:, :1] * waves[:, : M + 1]).sum(0)
+    half = torch.cat([half, half.new_zeros(lags - M)]) / half[0].clamp(min=1e-12) if len(waves) else torch.zeros(lags + 1)
+    return torch.cat([half[1:].flip(0), half]).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +246,14 @@ class Fold:
         hidden: (B, C, L).
         unit: (B, C), what 1 on the scale is in spreads of the channel.
         table: covariance of what the fold learns from.
+        swing: of its calendar.
     """
 
     windows: list[Series]
     hidden: Tensor
     unit: Tensor
     table: Tensor
+    swing: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,22 +263,22 @@ class View:
     scales: Scales
     folds: list[Fold]
 
-    def errors(self, law: Kriging, length: int, reach: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(z, wanted, s in spreads of the channel) of the trials, each (B, C, length), under a law without gain."""
-        found = []
+    def errors(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, wanted, s in spreads of the channel) of the trials, each (B, C, length), under a law that has no gain."""
+        found, length = [], plan.length
         for fold in self.folds:
             x0, cond = stacked([one.cut(len(one) - length, len(one)) for one in fold.windows])
             x0, valid, hidden = x0.double(), cond["valid"].bool(), fold.hidden[..., -length:]
-            plain = replace(law, table=tapered(fold.table, reach), gain=None, tail=1.0)
+            plain = plan.full(fold.table, fold.swing)
             given = valid & ~hidden
             posterior = plain.posterior(torch.where(given, x0, 0.0), given, cond["time"], valid & hidden)
             found.append((posterior.encode(x0), posterior.wanted, posterior.std * fold.unit[..., None]))
         z, wanted, s = (torch.cat(parts) for parts in zip(*found, strict=True))
         return z, wanted & (s > 0), s
 
-    def crps(self, law: Kriging, length: int, reach: float) -> float:
+    def crps(self, plan: Plan) -> float:
         """Mean CRPS of normal errors, their spread that of these very trials, channel by channel."""
-        z, wanted, s = self.errors(law, length, reach)
+        z, wanted, s = self.errors(plan)
         gain = rms(z, wanted)[:, None]
         u = z / gain
         density, below = torch.exp(-0.5 * u**2) / math.sqrt(2 * math.pi), torch.special.ndtr(u)
@@ -254,7 +317,7 @@ def views(series: Sequence[Series], tried: Sequence[Trial], longest: int) -> Ite
                 windows = [padded(rows[r][0], longest) for rows in seen]
                 unit = torch.stack([torch.where(rows[r][1].constant, 0.0, rows[r][1].scale) / spread for rows in seen])
                 table = covariance([rows[r][0].values for rows in learned], longest)
-                made[r].append(Fold(windows, hidden, unit, table))
+                made[r].append(Fold(windows, hidden, unit, table, swing([rows[r][0] for rows in learned], longest)))
         for ridge, folds, standard in zip(RIDGES, made, common, strict=True):
             whole = None
             if shared and standard is not None:
