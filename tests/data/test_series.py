@@ -1,8 +1,7 @@
 """From tables to series, scales and windows; the readers of real sets on small files of their formats."""
 
-from pathlib import Path
-
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest

@@ -25,9 +25,15 @@ LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 # What both commands take: the field of the settings, how it is said on the command line, its default.
 DECLARED: dict[str, tuple[Any, Any]] = {
-    "file": (Annotated[Path, typer.Argument(help="The table: CSV, or Parquet (extra `tables`).")], inspect.Parameter.empty),
+    "file": (
+        Annotated[Path, typer.Argument(help="The table: CSV, or Parquet (extra `tables`).")],
+        inspect.Parameter.empty,
+    ),
     "time": (Annotated[str, typer.Option("--time", help="Column of the times; none: the rows are a step apart.")], ""),
-    "id": (Annotated[str, typer.Option("--id", help="Column that names the series of a row, where there are many.")], ""),
+    "id": (
+        Annotated[str, typer.Option("--id", help="Column that names the series of a row, where there are many.")],
+        "",
+    ),
     "targets": (
         Annotated[
             list[str], typer.Option("--target", help="Column to model; repeated. All other numbers if not given.")
@@ -54,9 +60,7 @@ DECLARED: dict[str, tuple[Any, Any]] = {
         "",
     ),
     "season": (
-        Annotated[
-            int, typer.Option("--season", min=0, help="Rows in a season, where no stamps tell the calendar.")
-        ],
+        Annotated[int, typer.Option("--season", min=0, help="Rows in a season, where no stamps tell the calendar.")],
         0,
     ),
     "separator": (Annotated[str, typer.Option("--separator", help="Between cells; found out if not given.")], ""),
@@ -261,7 +265,9 @@ def _write(part: Path, found: list[Forecast], name: str, asked: Asked, console: 
                 cells = [f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row]
                 writer.writerow([*[label] * many, *cells])
     if many:
-        np.savez(part / "samples.npz", **{label: one.samples.numpy() for label, one in zip(asked.names, found, strict=True)})
+        np.savez(
+            part / "samples.npz", **{label: one.samples.numpy() for label, one in zip(asked.names, found, strict=True)}
+        )
     else:
         np.save(part / "samples.npy", found[0].samples.numpy())
     if found[0].table is not None:

@@ -174,7 +174,9 @@ def split_by(table: Table, name: str) -> dict[str, tuple[Columns, NDArray[np.int
     keys = table.words(name)
     missing = next((i for i, key in enumerate(keys) if not key.strip()), None)
     if missing is not None:
-        raise ValueError(f"column {name!r} of {table.label} is empty in {table.row(missing)}: every row names its series.")
+        raise ValueError(
+            f"column {name!r} of {table.label} is empty in {table.row(missing)}: every row names its series."
+        )
     rest = [other for other in table.names if other != name]
     columns = {n: table.numbers(n) if table.is_numeric(n) else np.array(table.words(n), object) for n in rest}
     places = {key: np.flatnonzero(np.array(keys) == key) for key in dict.fromkeys(keys)}

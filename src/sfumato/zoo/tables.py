@@ -196,9 +196,7 @@ def through(values: Tensor, length: int, samples: int, window: Callable[[int, in
 def _patterns(parts: Sequence[Series]) -> Tensor:
     """What is given of the windows that lack something, (P, C, L), at most 64 of them."""
     length = suggested(parts, 0)[0]
-    found = [
-        ~one.values[:, start : start + length].isnan() for one in parts for start in _starts(len(one), length)
-    ]
+    found = [~one.values[:, start : start + length].isnan() for one in parts for start in _starts(len(one), length)]
     gappy = [given for given in found if not bool(given.all())]
     return torch.stack(gappy[:: max(1, len(gappy) // 64)])
 
