@@ -175,7 +175,7 @@ class Stamps:
         return np.array([order for order, _, _ in self._harmonics(most) for _ in range(2)], np.float64)
 
     def _harmonics(self, most: int) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
-        """(order, k, phase of the cycle) of each wave; the harmonics of a day among those of a week have their own order."""
+        """(order, k, phase of the cycle) of each wave; a day's harmonics among those of a week have their own order."""
         if not self.style:
             return
         step = self.step * (365.2425 / 12 * DAY if self.months else 1.0)

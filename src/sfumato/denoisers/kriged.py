@@ -153,7 +153,10 @@ class Posterior:
 
 
 def bent(z: Tensor, tail: float) -> Tensor:
-    """sinh(b asinh z): odd, z itself at b = 1; its inverse has 1 / b. Source: Jones and Pewsey 2009 (10.1093/biomet/asp053)."""
+    """sinh(b asinh z): odd, z itself at b = 1; its inverse has 1 / b.
+
+    Source: Jones and Pewsey 2009 (10.1093/biomet/asp053) eq. 2, without skewness.
+    """
     return z if tail == 1.0 else torch.sinh(tail * torch.asinh(z))
 
 

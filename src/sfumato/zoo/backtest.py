@@ -1,11 +1,11 @@
 """Choosing how a table is predicted by predicting its past: what is known is hidden as what is asked for is (ours).
 
-Every choice (scale, length of the window, law) is the one of the least CRPS on windows that were hidden from it, and the
-spread and shape of the errors are those that these windows show. Whatever is asked about is not looked at.
+Every choice (scale, length of the window, law) is the one of the least CRPS on windows that were hidden from it, and
+the spread and shape of the errors are those that these windows show. Whatever is asked about is not looked at.
 
 1. `trials`: windows of the past, their last rows hidden (a forecast), or what the patterns of the gaps hide. They fall
-   into `FOLDS` folds, by time, or by series where there are many; a fold's covariance comes from rows before it, or from
-   the other series. Each is scaled by what is known of its series up to it, as it will be when asked.
+   into `FOLDS` folds, by time, or by series where there are many; a fold's covariance comes from rows before it, or
+   from the other series. Each is scaled by what is known of its series up to it, as it will be when asked.
 2. `choose`: the scale first (with a rough law), then the length, the taper, how loose level and waves are, floor and
    degrees of freedom, each by the mean CRPS in units of the channel's spread, under normal errors of the size that the
    windows show. Where they are loose, the level of a window, or its calendar's waves, differ from the regression's as
@@ -132,7 +132,7 @@ def trials(series: Sequence[Series], horizon: int, patterns: Tensor | None) -> l
 
 
 def _hidden(one: Series, horizon: int, patterns: Tensor | None, k: int) -> list[Tensor]:
-    """What the trials at the k-th place hide of its series, each (C, L): several times, where a pattern hides little."""
+    """What the trials at the k-th place hide of its series, each (C, L): several where a pattern hides little."""
     known = ~one.values.isnan()
     hidden = torch.zeros_like(known)
     if patterns is None:

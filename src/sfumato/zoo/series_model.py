@@ -56,7 +56,7 @@ class SeriesModel:
     held_out: dict[str, float] = field(default_factory=dict)
 
     def predict(self, series: Series, n: int, *, seed: int = 0, item: object = 0, steps: int = 16) -> Tensor:
-        """n fillings of what is missing (NaN) in the last `length` rows of a series, (n, C, length), in its own unit."""
+        """n fillings of what is missing (NaN) in the last `length` rows of a series, (n, C, length), in its unit."""
         z, standard = self.scales.encode(series)
         window = z.cut(max(0, len(z) - self.length), len(z))
         drawn = self.sample([window], n, seed=seed, items=[item], steps=steps)[:, 0]

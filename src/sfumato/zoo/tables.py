@@ -181,7 +181,7 @@ def through(values: Tensor, length: int, samples: int, window: Callable[[int, in
     """Samples of (C, L) by windows that overlap by half, (S, C, L): each number from the one it is deepest in.
 
     Args:
-        window: first row and the one after the last to the samples (S, C, length) there; called where something is missing.
+        window: first row and the one after the last to the samples (S, C, length); called where something is missing.
     """
     starts, place, missing = _starts(values.shape[1], length), torch.arange(values.shape[1]), values.isnan()
     inside = torch.stack([torch.minimum(place - start, start + length - 1 - place) for start in starts])
