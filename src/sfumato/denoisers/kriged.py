@@ -20,7 +20,7 @@ Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for the un
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,8 @@ from torch import Tensor, nn
 from sfumato.denoisers.base import Denoiser
 from sfumato.estimate import Estimate
 from sfumato.processes import Coefficient, Gaussian, Time, expand, lib
+
+Bases = dict[bytes, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +55,8 @@ class Kriging:
     tail: float = 1.0
     dof: float = math.inf
 
-    def covariance(self, time: Tensor) -> Tensor:
-        """(C L, C L), of one window with times (L,); eigenvalues at least `floor`."""
+    def basis(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (C L,), as they are, and eigenvectors (C L, C L) of K over one window with times (L,)."""
         C, most = self.table.shape[0], self.table.shape[2] // 2
         lag = (time[:, None] - time[None, :]).to(self.table).clamp(-most, most) + most
         low = lag.floor().long().clamp(max=max(2 * most - 1, 0))
@@ -62,49 +64,94 @@ class Kriging:
         K = self.table[:, :, low].lerp(self.table[:, :, high], (lag - low).expand(C, C, -1, -1))
         K = K.permute(0, 2, 1, 3).reshape(C * len(time), -1)
         values, vectors = torch.linalg.eigh(0.5 * (K + K.T))
+        return values, vectors
+
+    def covariance(self, time: Tensor, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(C L, C L), of one window with times (L,); eigenvalues at least `floor`."""
+        values, vectors = self.basis(time) if basis is None else basis
         return (vectors * values.clamp(min=self.floor)) @ vectors.T
 
-    def posterior(self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None) -> Posterior:
-        """The law of what is wanted given what is observed.
+    def solve(
+        self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None, bases: Bases | None = None
+    ) -> tuple[Solved, ...]:
+        """m and S of what is wanted, one for each pattern of masks; `gain` and `dof` have no part in it.
 
         Args:
             observed: (B, C, L), read where `mask` is 1.
             mask: (B, C, L).
             time: (B, L), in steps.
             wanted: (B, C, L), all that is not observed by default; what is neither is left out of the law.
+            bases: of windows met before under the same table, by their times; new ones are put in.
         """
         known = mask.bool()
         wanted = ~known if wanted is None else wanted.bool() & ~known
-        mean, std = torch.zeros(observed.shape, dtype=torch.float64), torch.ones(observed.shape, dtype=torch.float64)
-        x, (B, _, L) = observed.double().reshape(len(observed), -1), observed.shape
+        x, B = observed.double().flatten(1), len(observed)
         relative = time.double() - time[:, :1].double()
-        keys = [
-            (known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes()) for b in range(B)
-        ]
+        bases = {} if bases is None else bases
+        places: dict[tuple[bytes, bytes, bytes], list[int]] = {}
+        for b in range(B):
+            key = (known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes())
+            places.setdefault(key, []).append(b)
         covariances: dict[bytes, Tensor] = {}
-        parts = []
-        for key in dict.fromkeys(keys):
-            rows = torch.tensor([b for b in range(B) if keys[b] == key])
-            first = int(rows[0])
-            if key[2] not in covariances:
-                covariances[key[2]] = self.covariance(relative[first])
-            K = covariances[key[2]]
+        found = []
+        for (_, _, name), rows in places.items():
+            first = rows[0]
             o, h = known[first].flatten().nonzero()[:, 0], wanted[first].flatten().nonzero()[:, 0]
             if not len(h):
                 continue
+            if name not in covariances:
+                if name not in bases:
+                    bases[name] = self.basis(relative[first])
+                covariances[name] = self.covariance(relative[first], bases[name])
+            K = covariances[name]
             root = torch.linalg.cholesky(K[o][:, o])
             half = torch.linalg.solve_triangular(root, K[o][:, h], upper=False)
-            S = K[h][:, h] - half.T @ half
             white = torch.linalg.solve_triangular(root, x[rows][:, o].T, upper=False).T
-            m = white @ half
-            s = S.diagonal().clamp(min=1e-12).sqrt()
-            mean.view(B, -1)[rows[:, None], h] = m
-            gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[h]
+            S, size = K[h][:, h] - half.T @ half, white.square().sum(1)
+            found.append(Solved(torch.tensor(rows), h, white @ half, S, size, len(o)))
+        return tuple(found)
+
+    def posterior(
+        self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None, bases: Bases | None = None
+    ) -> Posterior:
+        """The law of what is wanted given what is observed; arguments as in `solve`."""
+        wanted = ~mask.bool() if wanted is None else wanted.bool() & ~mask.bool()
+        return self.posed(self.solve(observed, mask, time, wanted, bases), wanted, observed)
+
+    def posed(self, solved: Sequence[Solved], wanted: Tensor, like: Tensor) -> Posterior:
+        """The posterior that these parts make up, with this law's gain, tail and degrees of freedom."""
+        mean, std = torch.zeros(wanted.shape, dtype=torch.float64), torch.ones(wanted.shape, dtype=torch.float64)
+        parts, (B, _, L) = [], wanted.shape
+        for one in solved:
+            s = one.S.diagonal().clamp(min=1e-12).sqrt()
+            gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[one.places]
             if math.isfinite(self.dof):
-                gain = gain * ((self.dof + white.square().sum(1, keepdim=True)) / (self.dof + len(o))).sqrt()
-            std.view(B, -1)[rows[:, None], h] = gain.expand(len(rows), -1)
-            parts.append((rows, h, S / (s[:, None] * s)))
-        return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts), self.tail)
+                gain = gain * ((self.dof + one.size[:, None]) / (self.dof + one.count)).sqrt()
+            mean.view(B, -1)[one.rows[:, None], one.places] = one.m
+            std.view(B, -1)[one.rows[:, None], one.places] = gain.expand(len(one.rows), -1)
+            parts.append((one.rows, one.places, one.S / (s[:, None] * s)))
+        return Posterior(mean.to(like), std.to(like), wanted, tuple(parts), self.tail)
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What kriging gives for windows of one pattern of masks.
+
+    Attributes:
+        rows: which windows, (R,).
+        places: what is wanted of C L, (H,).
+        m: (R, H).
+        S: (H, H).
+        size: x_o^T K_oo^{-1} x_o, (R,).
+        count: n_o.
+    """
+
+    rows: Tensor
+    places: Tensor
+    m: Tensor
+    S: Tensor
+    size: Tensor
+    count: int
 
 
 @dataclass(frozen=True, eq=False)

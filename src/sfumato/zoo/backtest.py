@@ -23,12 +23,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sfumato.data.series import Series, Standard, joined, risen, stacked
-from sfumato.denoisers.kriged import Kriging
+from sfumato.denoisers.kriged import Bases, Kriging, Solved
 from sfumato.training.variogram import covariance
 
 RIDGES = (0.003, 0.03, 0.3, 3.0, 30.0, 300.0, 3e4, 3e6)
@@ -161,7 +162,7 @@ def choose(series: Sequence[Series], horizon: int, patterns: Tensor | None, leng
     flat, rises = (least(kind, lengths)[2] for kind in kinds)
     view, plan = search(kinds[rises < TREND * flat], lengths)
     gain, tail = calibrated(*view.errors(plan)[:2], len({id(trial.known) for trial in tried}))
-    about = {"crps": view.crps(plan), "trials": float(len(tried)), "ridge": view.scales.ridge}
+    about = {"crps": view.crps([plan])[0], "trials": float(len(tried)), "ridge": view.scales.ridge}
     about |= {"trend": float(view.scales.trend), "shared": float(view.scales.shared is not None)}
     about |= {"floor": plan.law.floor, "level": plan.level, "wave": plan.wave, "taper": plan.taper, "tail": tail}
     plan = replace(plan, law=replace(plan.law, gain=gain, tail=tail))
@@ -176,9 +177,8 @@ def least(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan, fl
         for floor in FLOORS[1:6:2]
         for level, wave in ((0.0, 0.0), (1.0, 1.0))
     ]
-    pairs = enumerate(itertools.product(every, rough))
-    scores = [(view.thin.crps(plan), k, view, plan) for k, (view, plan) in pairs]
-    score, _, view, plan = min(scores)
+    scores = [(score, view, plan) for view in every for plan, score in zip(rough, view.thin.crps(rough), strict=True)]
+    score, view, plan = min(scores, key=lambda one: one[0])
     return view, plan, score
 
 
@@ -191,7 +191,9 @@ def search(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan]:
         lambda p: [replace(p, level=a, wave=b) for a, b in itertools.product(LOOSE, LOOSE)],
         lambda p: [replace(p, law=replace(p.law, floor=f, dof=d)) for f, d in itertools.product(FLOORS, DOFS)],
     ):
-        plan = min(better(plan), key=view.crps)
+        plans = better(plan)
+        scores = view.crps(plans)
+        plan = plans[scores.index(min(scores))]
     return view, plan
 
 
@@ -244,7 +246,9 @@ class Fold:
     """Trials of one fold on a scale.
 
     Attributes:
-        windows: up to the ends of the trials, complete, of one length.
+        x0: windows up to the ends of the trials, complete, (B, C, L).
+        valid: (B, C, L).
+        time: (B, L).
         hidden: (B, C, L).
         unit: (B, C), what 1 on the scale is in spreads of the channel.
         first: of each, whether it is the first at its place.
@@ -252,12 +256,30 @@ class Fold:
         swing: of its calendar.
     """
 
-    windows: list[Series]
+    x0: Tensor
+    valid: Tensor
+    time: Tensor
     hidden: Tensor
     unit: Tensor
-    first: list[bool]
+    first: Tensor
     table: Tensor
     swing: Tensor
+
+    def thin(self) -> Fold:
+        """One trial of each place."""
+        names = ("x0", "valid", "time", "hidden", "unit", "first")
+        return replace(self, **{name: getattr(self, name)[self.first] for name in names})
+
+    def solve(self, plan: Plan, bases: Bases) -> tuple[Solved, ...]:
+        """What kriging under the plan gives for the trials."""
+        past = slice(-plan.length, None)
+        given = self.valid[..., past] & ~self.hidden[..., past]
+        law = plan.full(self.table, self.swing)
+        return law.solve(self.x0[..., past], given, self.time[:, past], self.wanted(plan.length), bases)
+
+    def wanted(self, length: int) -> Tensor:
+        """What counts of the last `length` rows, (B, C, length)."""
+        return (self.valid & self.hidden)[..., -length:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,36 +292,44 @@ class View:
     @cached_property
     def thin(self) -> View:
         """One trial of each place."""
-        kept = [[b for b in range(len(fold.windows)) if fold.first[b]] for fold in self.folds]
-        return View(
-            self.scales,
-            [
-                replace(fold, windows=[fold.windows[b] for b in keep], hidden=fold.hidden[keep], unit=fold.unit[keep])
-                for fold, keep in zip(self.folds, kept, strict=True)
-            ],
-        )
+        return View(self.scales, [fold.thin() for fold in self.folds])
 
     def errors(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         """(z, wanted, s in spreads of the channel) of the trials, each (B, C, length), under a law that has no gain."""
-        found, length = [], plan.length
-        for fold in self.folds:
-            x0, cond = stacked([one.cut(len(one) - length, len(one)) for one in fold.windows])
-            x0, valid, hidden = x0.double(), cond["valid"].bool(), fold.hidden[..., -length:]
-            plain = plan.full(fold.table, fold.swing)
-            given = valid & ~hidden
-            posterior = plain.posterior(torch.where(given, x0, 0.0), given, cond["time"], valid & hidden)
-            found.append((posterior.encode(x0), posterior.wanted, posterior.std * fold.unit[..., None]))
+        return self._errors(plan, [fold.solve(plan, {}) for fold in self.folds])
+
+    def _errors(self, plan: Plan, solved: Sequence[Sequence[Solved]]) -> tuple[Tensor, Tensor, Tensor]:
+        found = []
+        for fold, parts in zip(self.folds, solved, strict=True):
+            x0, wanted = fold.x0[..., -plan.length :], fold.wanted(plan.length)
+            posterior = plan.law.posed(parts, wanted, x0)
+            found.append((posterior.encode(x0), wanted, posterior.std * fold.unit[..., None]))
         z, wanted, s = (torch.cat(parts) for parts in zip(*found, strict=True))
         return z, wanted & (s > 0), s
 
-    def crps(self, plan: Plan) -> float:
-        """Mean CRPS of normal errors, their spread that of these very trials, channel by channel."""
-        z, wanted, s = self.errors(plan)
-        gain = rms(z, wanted)[:, None]
-        u = z / gain
-        density, below = torch.exp(-0.5 * u**2) / math.sqrt(2 * math.pi), torch.special.ndtr(u)
-        score = s * gain * (u * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
-        return float(score[wanted].mean())
+    def crps(self, plans: Sequence[Plan]) -> list[float]:
+        """Of each plan, the mean CRPS of normal errors, their spread that of these very trials, channel by channel."""
+        found = [0.0] * len(plans)
+        keys = [(plan.length, plan.taper, plan.level, plan.wave, plan.law.floor) for plan in plans]
+        table: Any = None
+        # Plans of one table share the bases of its windows, those of one floor all but the size of their errors.
+        for i in sorted(range(len(plans)), key=lambda i: keys[i]):
+            if table != keys[i][:4]:
+                table, floor, bases = keys[i][:4], None, [{} for _ in self.folds]
+            if floor != keys[i][4]:
+                floor = keys[i][4]
+                solved = [fold.solve(plans[i], known) for fold, known in zip(self.folds, bases, strict=True)]
+            found[i] = normal_crps(*self._errors(plans[i], solved))
+        return found
+
+
+def normal_crps(z: Tensor, wanted: Tensor, s: Tensor) -> float:
+    """Mean CRPS of errors s z under normal laws of mean 0, their spread s times the rms of z of the channel."""
+    gain = rms(z, wanted)[:, None]
+    u = z / gain
+    density, below = torch.exp(-0.5 * u**2) / math.sqrt(2 * math.pi), torch.special.ndtr(u)
+    score = s * gain * (u * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    return float(score[wanted].mean())
 
 
 def views(series: Sequence[Series], tried: Sequence[Trial], longest: int) -> Iterator[View]:
@@ -329,14 +359,14 @@ def views(series: Sequence[Series], tried: Sequence[Trial], longest: int) -> Ite
             seen = [scaled[id(trial.known)] for trial in mine]
             learned = [_encoded(one, one, trend, common) for one in sources]
             hidden = torch.stack([_ending(trial.hidden, longest) for trial in mine])
-            first = [b == 0 or trial.known is not mine[b - 1].known for b, trial in enumerate(mine)]
+            first = torch.tensor([b == 0 or trial.known is not mine[b - 1].known for b, trial in enumerate(mine)])
             for r in range(len(RIDGES)):
-                windows = [padded(rows[r][0], longest) for rows in seen]
+                x0, cond = stacked([padded(rows[r][0], longest) for rows in seen])
                 unit = torch.stack([torch.where(rows[r][1].constant, 0.0, rows[r][1].scale) / spread for rows in seen])
                 table = covariance([rows[r][0].values for rows in learned], longest)
-                made[r].append(
-                    Fold(windows, hidden, unit, first, table, swing([rows[r][0] for rows in learned], longest))
-                )
+                waves = swing([rows[r][0] for rows in learned], longest)
+                valid, time = cond["valid"].bool(), cond["time"]
+                made[r].append(Fold(x0.double(), valid, time, hidden, unit, first, table, waves))
         for ridge, folds, standard in zip(RIDGES, made, common, strict=True):
             whole = None
             if shared and standard is not None:
