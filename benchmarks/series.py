@@ -2,14 +2,12 @@
 
     pip install 'sfumato[baselines]' statsmodels
     python benchmarks/series.py --root ROOT --out benchmarks/data/series
-    python benchmarks/series.py --root ROOT --out benchmarks/data/series --networks 500
 
 ROOT holds the packages that `sfumato.data.series_sets` names. Every set is forecast, and imputed with 10, 50 and 90 %
 of the points hidden, with one gap of a quarter of the window in each channel, and with one whole channel hidden. Each
 method sees the same windows, none of whose hidden numbers it has seen. `sfumato` is the closed form of
 `sf.forecast` and `sf.impute` (`minutes=0`), all its choices made on the training rows by `sfumato.zoo.backtest`; for an
-imputation it is told which patterns of gaps are asked about. The second command adds rows for networks of so many
-steps of training (`series_networks.py`). Writes OUT/SET.json: CRPS (19 quantile levels, over the sum of |y|), CRPS_sum,
+imputation it is told which patterns of gaps are asked about. Writes OUT/SET.json: CRPS (19 quantile levels, over the sum of |y|), CRPS_sum,
 MAE of the median, coverage of the central 50 % and 90 %, seconds.
 """
 
@@ -265,7 +263,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--only", nargs="*", help="names of sets; all by default")
-    parser.add_argument("--networks", type=int, help="steps of training: add the rows of networks")
     parser.add_argument("--out", type=Path, required=True, help="folder")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -274,14 +271,8 @@ def main() -> None:
         if args.only and name not in args.only:
             continue
         problem, path = make(), args.out / f"{name}.json"
-        if args.networks is not None:
-            import series_networks
-
-            done = json.loads(path.read_text("utf-8"))
-            series_networks.run(name, problem, done, args.networks)
-        else:
-            done = {"set": name, "samples": SAMPLES, "horizon": problem.horizon, "length": problem.length}
-            run(name, problem, done)
+        done = {"set": name, "samples": SAMPLES, "horizon": problem.horizon, "length": problem.length}
+        run(name, problem, done)
         path.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
 
 

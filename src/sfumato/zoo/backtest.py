@@ -8,9 +8,10 @@ the spread and shape of the errors are those that these windows show. Whatever i
    from the other series. Each is scaled by what is known of its series up to it, as it will be when asked.
 2. `choose`: the scale first (with a rough law), then the length, the taper, how loose level and waves are, floor and
    degrees of freedom, each by the mean CRPS in units of the channel's spread, under normal errors of the size that the
-   windows show. Where they are loose, the level of a window, or its calendar's waves, differ from the regression's as
-   by a normal prior (universal kriging: Cressie 1993, section 3.4, with a proper prior). A trend is taken where it
-   halves the CRPS: a line that is drawn on errs without bound, and a loose level follows what rises.
+   windows show; of floors whose scores are within `TIE`, the least. Where they are loose, the level of a window, or its
+   calendar's waves, differ from the regression's as by a normal prior (universal kriging: Cressie 1993, section 3.4,
+   with a proper prior). A trend is taken where it halves the CRPS: a line that is drawn on errs without bound, and a
+   loose level follows what rises.
 3. `calibrated`: the errors' scale by channel and their shape, from the quantiles of |z|. Numbers of one window err
    together, so levels are raised as for as many numbers as there are windows: (n + 1) / n, as in split conformal
    prediction (Lei et al. 2018, 1604.04173, section 2.2).
@@ -37,6 +38,7 @@ FLOORS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
 DOFS = (math.inf, 10.0, 1.0)
 TAPERS = (math.inf, 0.5, 0.2, 0.05)  # over the length of the window
 LOOSE = (0.0, 0.1, 1.0, 10.0)
+TIE = 1.01  # scores that count as equal
 TREND = 0.5  # a line drawn on must lower the CRPS to this share
 FOLDS, TRIED, MANY = 3, 36, 8
 SHOWN = 64  # series that a fold's covariance is learned from
@@ -193,7 +195,11 @@ def search(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan]:
     ):
         plans = better(plan)
         scores = view.crps(plans)
-        plan = plans[scores.index(min(scores))]
+        plan = min(zip(scores, plans, strict=True), key=lambda one: one[0])[1]
+    # The last plans differ in floor and degrees of freedom. A floor takes away what numbers have in common, which the
+    # CRPS of single numbers does not feel: the least one that costs no more than `TIE`.
+    near = [(one.law.floor, score, one) for score, one in zip(scores, plans, strict=True) if score <= TIE * min(scores)]
+    plan = min(near, key=lambda one: one[:2])[2]
     return view, plan
 
 
