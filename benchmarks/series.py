@@ -7,8 +7,8 @@ ROOT holds the packages that `sfumato.data.series_sets` names. Every set is fore
 of the points hidden, with one gap of a quarter of the window in each channel, and with one whole channel hidden. Each
 method sees the same windows, none of whose hidden numbers it has seen. `sfumato` is the closed form of
 `sf.forecast` and `sf.impute` (`minutes=0`), all its choices made on the training rows by `sfumato.zoo.backtest`; for an
-imputation it is told which patterns of gaps are asked about. Writes OUT/SET.json: CRPS (19 quantile levels, over the sum of |y|), CRPS_sum,
-MAE of the median, coverage of the central 50 % and 90 %, seconds.
+imputation it is told which patterns of gaps are asked about. Writes OUT/SET.json: CRPS (19 quantile levels, over the
+sum of |y|), CRPS_sum, MAE of the median, coverage of the central 50 % and 90 %, seconds.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def fill(
     """n fillings of series, (n, B, L + horizon), in their own unit: NaN drawn, what is known returned as it is.
 
     Each series is moved to the mean and divided by the standard deviation of what is known of it. One that is shorter
-    than the model's window stands at its end.
+    than the model's window stands at its end; a model of windows of any length, (1, None), takes it as it is.
 
     Args:
         model: of windows of one series, the shipped `series` or one like it.
@@ -32,11 +32,9 @@ def fill(
         ValueError: if a series with its horizon is longer than a window, or nothing of it is known, or the model is one
             of something else.
     """
-    event = model.event
-    if len(event) != 2 or event[0] != 1 or event[1] is None:
-        raise ValueError(f"this needs a model of windows of one series, events (1, L), got {event}.")
+    _checked(model)
     B, L = values.shape
-    window = int(event[1])
+    window = int(model.event[1] or L + horizon)
     if L + horizon > window:
         raise ValueError(
             f"{L} values and a horizon of {horizon} are longer than the model's window of {window}: give the last "
@@ -75,12 +73,11 @@ def predict_with(
     Raises:
         ValueError: if the horizon leaves the window no past, or the rows are not evenly spaced.
     """
-    event, ahead = model.event, chosen.ahead
-    if len(event) != 2 or event[0] != 1 or event[1] is None:
-        raise ValueError(f"this needs a model of windows of one series, events (1, L), got {event}.")
+    _checked(model)
+    ahead = chosen.ahead
     if not chosen.stamps.even:
         raise ValueError(f"the rows of {chosen.table.label} are not evenly spaced, as the model takes them: resample.")
-    values, length = chosen.series.values, int(event[1])
+    values, length = chosen.series.values, int(model.event[1] or model.config["size"])
     if ahead >= length:
         raise ValueError(f"a horizon of {ahead} leaves the model's window of {length} rows no past: ask for less.")
     rows = values.shape[1]
@@ -99,3 +96,9 @@ def predict_with(
 
         x[:, c : c + 1] = through(values[c : c + 1], min(length, rows), samples, window)
     return record(chosen, x.transpose(1, 2), {"steps": 0, "window": length, "network": str(model.config["recipe"])})
+
+
+def _checked(model: Model) -> None:
+    event = model.event
+    if len(event) != 2 or event[0] != 1:
+        raise ValueError(f"this needs a model of windows of one series, events (1, L), got {event}.")
