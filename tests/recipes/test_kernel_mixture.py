@@ -33,8 +33,13 @@ def window(L=9, seed=0):
 
 @pytest.mark.parametrize(
     ("part", "reach", "at"),
-    [(0, (), {1: 1.0, 7: 1.0}), (1, [(0, 5.0)], {5: math.exp(-1)}), (3, [(3, 2.0)], {2: math.exp(-1), 4: math.exp(-2)})]
-    + [(4, [(4, 2.0)], {2: math.exp(-0.5), 4: math.exp(-2.0)}), (5, (), {1: 0.0, 3: 0.0})],
+    [
+        (0, (), {1: 1.0, 7: 1.0}),
+        (1, [(0, 5.0)], {5: math.exp(-1)}),
+        (3, [(3, 2.0)], {2: math.exp(-1), 4: math.exp(-2)}),
+        (4, [(4, 2.0)], {2: math.exp(-0.5), 4: math.exp(-2.0)}),
+        (5, (), {1: 0.0, 3: 0.0}),
+    ],
 )
 def test_each_part_of_a_kernel(part, reach, at):
     tables, log_pi = (x.detach() for x in lone(part, reach=reach).tables(8))

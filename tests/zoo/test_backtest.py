@@ -1,6 +1,7 @@
 """The backtest: what is hidden and from whom, and a calibration that gives back the law of the errors."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from sfumato import Noise
 from sfumato.data.series import Series
 from sfumato.denoisers.kriged import Kriging, bent
 from sfumato.zoo import backtest
-from sfumato.zoo.backtest import Plan, calibrated, choose, padded, rms, swing, trials
+from sfumato.zoo.backtest import Plan, calibrated, choose, normal_crps, padded, rms, swing, trials, views
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -116,3 +117,61 @@ def test_the_law_of_white_noise_is_found() -> None:
     found = choice.law.posterior(torch.zeros(1, 1, 8), torch.arange(8)[None, None] < 4, torch.arange(8.0)[None])
     scale = float(choice.scales.encode(Series.of(5.0 + 2.0 * noise(1, 600)))[1].scale)
     assert float(found.std[0, 0, -1]) * scale == pytest.approx(2.0, rel=0.25)
+
+
+def test_plans_of_one_table_score_as_they_do_alone() -> None:
+    """Bases and solutions are shared among plans: of every order, floor, reach and length the score is its own."""
+    x = noise(2, 90)
+    x[1] += 0.7 * x[0]
+    x[0, [20, 51, 77]] = torch.nan
+    one = Series.of(x, season=6)
+    tried = trials([one], 4, None)
+    view = next(iter(views([one], tried, 16)))
+    law = Kriging(torch.empty(0))
+    plans = [
+        Plan(replace(law, floor=floor, dof=dof), length, taper, level)
+        for floor in (0.5, 1e-3)
+        for dof in (math.inf, 2.0)
+        for length, taper, level in ((16, math.inf, 0.0), (8, math.inf, 0.0), (16, 0.1, 0.0), (16, 0.1, 1.0))
+    ]
+    together = view.crps(plans)
+    assert together == pytest.approx([view.crps([plan])[0] for plan in plans], rel=1e-12)
+    assert len({round(score, 6) for score in together}) == len(plans)
+    for plan, score in zip(plans, together, strict=True):
+        assert normal_crps(*view.errors(plan)) == pytest.approx(score, rel=1e-12)
+
+
+def test_the_score_is_the_crps_of_normal_laws_of_the_spread_that_is_seen() -> None:
+    z = 3.0 * noise(40, 1, 6)
+    s, wanted = torch.full_like(z, 2.0), torch.ones_like(z, dtype=torch.bool)
+    wanted[:, :, 5] = False
+    spread = 2.0 * float(rms(z, wanted)[0])
+    assert spread == pytest.approx(6.0, rel=0.15)
+    levels = (torch.arange(4000).double() + 0.5) / 4000
+    draws = spread * torch.special.ndtri(levels)
+    error = (2.0 * z)[wanted]
+    expected = (draws - error[:, None]).abs().mean(1) - spread / math.sqrt(math.pi)  # E|X - y| - E|X - X'| / 2
+    assert normal_crps(z, wanted, s) == pytest.approx(float(expected.mean()), rel=1e-3)
+
+
+def test_few_places_stand_for_all() -> None:
+    one = Series.of(noise(1, 300))
+    view = next(iter(views([one], trials([one], 8, None), 24)))
+    every = [int(fold.first.sum()) for fold in view.folds]
+    assert sum(every) == 36 and [len(fold.x0) for fold in view.thin.folds] == [4, 4, 4]
+    for fold, thin in zip(view.folds, view.thin.folds, strict=True):
+        assert torch.equal(thin.x0, fold.x0[::3]) and torch.equal(thin.hidden, fold.hidden[::3])
+    hidden = torch.ones(1, 1, 20, dtype=torch.bool)
+    hidden[0, 0, 4] = False
+    gaps = next(iter(views([one], trials([one], 0, hidden), 20)))
+    assert sum(len(fold.x0) for fold in gaps.folds) == 4 * sum(int(fold.first.sum()) for fold in gaps.folds)
+    assert all(bool(fold.first.all()) for fold in gaps.thin.folds)
+
+
+def test_of_floors_that_score_alike_the_least_is_taken() -> None:
+    """Two columns that are one: a floor leaves each as it is and tears them apart."""
+    x = noise(1, 240)
+    choice = choose([Series.of(torch.cat([x, 2.0 * x]))], 3, None, [6])
+    law = replace(choice.law, gain=None)
+    R = law.posterior(torch.zeros(1, 2, 6), (torch.arange(6) < 3).expand(1, 2, 6), torch.arange(6.0)[None]).parts[0][2]
+    assert float(R[0, 3]) > 0.8

@@ -228,8 +228,8 @@ def _asked(command: str, wanted: Settings) -> Asked:
 def _predicted(command: str, wanted: Settings, asked: Asked, console: Console) -> list[Forecast]:
     """By a shipped model, or by one that is learned here."""
     if wanted.model:
-        from sfumato.zoo.model import load
         from sfumato.zoo.fill import predict_with
+        from sfumato.zoo.model import load
 
         with console.progress(f"{command}: sampling") as tick:
             model = load(wanted.model)

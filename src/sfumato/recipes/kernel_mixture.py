@@ -1,4 +1,4 @@
-"""Kernel mixture: windows of any series as a mixture of Student-t laws, with the exact denoiser under any gaps (ours)."""
+"""Kernel mixture: any series as a mixture of Student-t laws, with the exact denoiser under any gaps (ours)."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ LOOSE = (0.0, 0.1, 1.0, 10.0)
 TIE = 1.01  # scores that count as equal
 TREND = 0.5  # a line drawn on must lower the CRPS to this share
 FOLDS, TRIED, MANY = 3, 36, 8
+FEW = 12  # places that do where trials overlap
 SHOWN = 64  # series that a fold's covariance is learned from
 
 
@@ -162,7 +163,9 @@ def choose(series: Sequence[Series], horizon: int, patterns: Tensor | None, leng
     every = list(views(series, tried, max(lengths)))
     kinds = [[one for one in every if one.scales.trend == risen] for risen in (False, True)]
     flat, rises = (least(kind, lengths)[2] for kind in kinds)
-    view, plan = search(kinds[rises < TREND * flat], lengths)
+    # Windows of one series to forecast overlap eightfold: a third of them tells as much, and costs as much.
+    alike = bool(horizon) and len(series) < MANY
+    view, plan = search(kinds[rises < TREND * flat], lengths, alike)
     gain, tail = calibrated(*view.errors(plan)[:2], len({id(trial.known) for trial in tried}))
     about = {"crps": view.crps([plan])[0], "trials": float(len(tried)), "ridge": view.scales.ridge}
     about |= {"trend": float(view.scales.trend), "shared": float(view.scales.shared is not None)}
@@ -184,8 +187,8 @@ def least(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan, fl
     return view, plan, score
 
 
-def search(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan]:
-    """The view and the plan of the least CRPS, one after another."""
+def search(every: Sequence[View], lengths: Sequence[int], thin: bool = False) -> tuple[View, Plan]:
+    """The view and the plan of the least CRPS, one after another; of few trials where they are `thin`."""
     view, plan, _ = least(every, lengths)
     for better in (
         lambda p: [replace(p, length=n, level=a, wave=a) for n in lengths for a in LOOSE],
@@ -194,7 +197,7 @@ def search(every: Sequence[View], lengths: Sequence[int]) -> tuple[View, Plan]:
         lambda p: [replace(p, law=replace(p.law, floor=f, dof=d)) for f, d in itertools.product(FLOORS, DOFS)],
     ):
         plans = better(plan)
-        scores = view.crps(plans)
+        scores = (view.thin if thin else view).crps(plans)
         plan = min(zip(scores, plans, strict=True), key=lambda one: one[0])[1]
     # The last plans differ in floor and degrees of freedom. A floor takes away what numbers have in common, which the
     # CRPS of single numbers does not feel: the least one that costs no more than `TIE`.
@@ -271,10 +274,11 @@ class Fold:
     table: Tensor
     swing: Tensor
 
-    def thin(self) -> Fold:
-        """One trial of each place."""
+    def thin(self, step: int) -> Fold:
+        """One trial of every `step`-th place."""
         names = ("x0", "valid", "time", "hidden", "unit", "first")
-        return replace(self, **{name: getattr(self, name)[self.first] for name in names})
+        kept = self.first & ((self.first.long().cumsum(0) - 1) % step == 0)
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
     def solve(self, plan: Plan, bases: Bases) -> tuple[Solved, ...]:
         """What kriging under the plan gives for the trials."""
@@ -297,8 +301,9 @@ class View:
 
     @cached_property
     def thin(self) -> View:
-        """One trial of each place."""
-        return View(self.scales, [fold.thin() for fold in self.folds])
+        """One trial of each of at most some `FEW` places, spread evenly."""
+        places = sum(int(fold.first.sum()) for fold in self.folds)
+        return View(self.scales, [fold.thin(max(1, places // FEW)) for fold in self.folds])
 
     def errors(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         """(z, wanted, s in spreads of the channel) of the trials, each (B, C, length), under a law that has no gain."""
