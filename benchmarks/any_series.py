@@ -29,7 +29,16 @@ from sfumato.zoo.fill import fill
 LENGTH, SAMPLES, COUNT = 256, 100, 6
 SEASONS = {"demand": 48, "temperatures": 24, "winds": 12, "co2": 52, "motions": 1}
 SEASONS |= {"sunspots": 11, "el nino": 12, "equipment": 12, "solar power": 48, "airline": 12, "employment": 12}
-TRADES = "construction manufacturing retail_trade utilities information financial_activities government"
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+TRADES = (
+    "construction",
+    "manufacturing",
+    "retail_trade",
+    "utilities",
+    "information",
+    "financial_activities",
+    "government",
+)
 
 
 def held_out(root: Path) -> dict[str, list[tuple[Tensor, int]]]:
@@ -44,9 +53,7 @@ def held_out(root: Path) -> dict[str, list[tuple[Tensor, int]]]:
         return [(torch.tensor([float(row[name]) for row in rows], dtype=torch.float64), 0) for name in names]
 
     winds = [row for cell in series_sets.winds(root, 31)[::40] for row in cell.values]
-    months = column(
-        "statsmodels/datasets/elnino/elnino.csv", *"JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
-    )
+    months = column("statsmodels/datasets/elnino/elnino.csv", *MONTHS)
     return {
         "demand": [tail(series_sets.demand(root).values[0])],
         "temperatures": [tail(row) for row in series_sets.temperatures(root).values],
@@ -58,7 +65,7 @@ def held_out(root: Path) -> dict[str, list[tuple[Tensor, int]]]:
         "equipment": column("statsmodels/datasets/elec_equip/elec_equip.csv", "STS.M.I7.W.TOVT.NS0016.4.000"),
         "solar power": column("aeon/datasets/data/solar/solar.csv", "solar_gen"),
         "airline": column("aeon/datasets/data/Airline/Airline.csv", "Passengers"),
-        "employment": column("vega_datasets/_data/us-employment.csv", *TRADES.split()),
+        "employment": column("vega_datasets/_data/us-employment.csv", *TRADES),
     }
 
 
