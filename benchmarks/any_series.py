@@ -5,9 +5,10 @@
 ROOT holds the packages that `sfumato.data.series_sets` names. Asked are the rows that `sfumato.zoo.train_series` leaves
 out of its five sets, and six sets that it never opens, marked "new": sunspots, sea temperatures of El Nino, output of
 electrical equipment (statsmodels), solar power, airline passengers (aeon), employment in seven trades (vega_datasets).
-Up to 7 windows of at most 256 rows of each set; hidden are the last 24, half of the last 64 at random, or one gap of
-16 in them. Nothing is fitted to any of them; seasonal naive is told the season, the model is not. CRPS: 19 quantile
-levels of 100 samples over the sum of |y - mean|, each window in the unit of its own spread.
+Six windows of at most 256 rows of each set, or one of each series where they are more; hidden are the last 24, half of
+the last 64 at random, or one gap of 16 in them. Nothing is fitted to any of them; seasonal naive is told the season,
+the model is not. CRPS: 19 quantile levels of 100 samples over the sum of |y - mean|, each window in the unit of its own
+spread.
 """
 
 from __future__ import annotations
