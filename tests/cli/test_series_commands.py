@@ -179,6 +179,34 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(case, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"t.csv"}
 
 
+@pytest.mark.parametrize("case", [case for case in BAD if "horizon" not in case and "no rows" not in case])
+def test_bad_input_to_impute_is_one_sentence_and_nothing_is_written(case, tmp_path):
+    text, words, said = BAD[case]
+    path = tmp_path / "t.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = call("impute", path, "--time", "t", *words, "-o", tmp_path / "f.csv", *QUICK, code=3)
+    assert said in result.output and result.output.count("error:") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"t.csv"}
+
+
+def test_the_shipped_model_forecasts_and_fills_without_learning(tmp_path):
+    k = np.arange(120)
+    x = 50 + 20 * np.sin(k * np.pi / 6)
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "\n".join("" if i in (40, 41) else f"{v:.2f}" for i, v in enumerate(x[:108])) + "\n")
+    call("forecast", path, "--horizon", 12, "--model", "series", "--samples", 30, "-o", tmp_path / "o", "-q")
+    samples = np.load(tmp_path / "o/samples.npy")
+    assert samples.shape == (30, 12, 1)
+    assert np.abs(np.median(samples[:, :, 0], 0) - x[108:]).max() < 2.0
+    about = json.loads((tmp_path / "o/manifest.json").read_text())["model"]
+    assert about["network"] == "kernel-mixture" and about["steps"] == 0
+    call("impute", path, "--model", "series", "--samples", 30, "-o", tmp_path / "f.csv", "-q")
+    lines = (tmp_path / "f.csv").read_text().splitlines()[1:]
+    assert [float(lines[i]) for i in (40, 41)] == pytest.approx(x[40:42].tolist(), abs=2.0)
+    result = call("forecast", path, "--horizon", 2, "--model", "series", "--known", "x", "-o", tmp_path / "p", code=2)
+    assert "a trained model sees the target alone" in result.output
+
+
 def test_wrong_usage(demand, tmp_path):
     result = call("forecast", tmp_path / "none.csv", "--horizon", 2, *QUICK, code=3)
     assert "is not there" in result.output
