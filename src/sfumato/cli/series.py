@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -265,9 +266,11 @@ def _write(part: Path, found: list[Forecast], name: str, asked: Asked, console: 
                 cells = [f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row]
                 writer.writerow([*[label] * many, *cells])
     if many:
-        np.savez(
-            part / "samples.npz", **{label: one.samples.numpy() for label, one in zip(asked.names, found, strict=True)}
-        )
+        # As np.savez does, but the same bytes every time, and for any name: "file" is one of its own arguments.
+        with zipfile.ZipFile(part / "samples.npz", "w") as archive:
+            for label, one in zip(asked.names, found, strict=True):
+                with archive.open(zipfile.ZipInfo(f"{label}.npy"), "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, one.samples.numpy(), allow_pickle=False)
     else:
         np.save(part / "samples.npy", found[0].samples.numpy())
     if found[0].table is not None:

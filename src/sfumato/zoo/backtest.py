@@ -323,6 +323,7 @@ class View:
         found = [0.0] * len(plans)
         keys = [(plan.length, plan.taper, plan.level, plan.wave, plan.law.floor) for plan in plans]
         table: Any = None
+        bases: list[Bases] = []
         # Plans of one table share the bases of its windows, those of one floor all but the size of their errors.
         for i in sorted(range(len(plans)), key=lambda i: keys[i]):
             if table != keys[i][:4]:
