@@ -1,11 +1,14 @@
-"""The shipped `series` model on rows of series it was not trained on, and on a kind of series it never saw.
+"""The shipped `series` model on rows of series it was not trained on, and on kinds of series that it never saw.
 
     python benchmarks/any_series.py --root ROOT --model series --out benchmarks/data/any_series.json
 
-ROOT holds the packages that `sfumato.data.series_sets` names. Windows of 128 numbers end in the rows that
-`sfumato.zoo.train_series` leaves out; hidden are the last 24, half of the last 64 at random, or one gap of 16 in them.
-Sunspots (yearly, statsmodels) were not trained on at all. Nothing is fitted to any of them. CRPS: 19 quantile levels of
-100 samples over the sum of |y - mean|, each window in the unit of its own spread.
+ROOT holds the packages that `sfumato.data.series_sets` names. Asked are the rows that `sfumato.zoo.train_series` leaves
+out of its five sets, and six sets that it never opens, marked "new": sunspots, sea temperatures of El Nino, output of
+electrical equipment (statsmodels), solar power, airline passengers (aeon), employment in seven trades (vega_datasets).
+Six windows of at most 256 rows of each set, or one of each series where they are more; hidden are the last 24, half of
+the last 64 at random, or one gap of 16 in them. Nothing is fitted to any of them; seasonal naive is told the season,
+the model is not. CRPS: 19 quantile levels of 100 samples over the sum of |y - mean|, each window in the unit of its own
+spread.
 """
 
 from __future__ import annotations
@@ -24,8 +27,19 @@ from sfumato.data import series_sets
 from sfumato.noise import Noise
 from sfumato.zoo.fill import fill
 
-LENGTH, SAMPLES, COUNT = 128, 100, 12
-SEASONS = {"demand": 48, "temperatures": 24, "winds": 12, "co2": 52, "motions": 1, "sunspots": 11}
+LENGTH, SAMPLES, COUNT = 256, 100, 6
+SEASONS = {"demand": 48, "temperatures": 24, "winds": 12, "co2": 52, "motions": 1}
+SEASONS |= {"sunspots": 11, "el nino": 12, "equipment": 12, "solar power": 48, "airline": 12, "employment": 12}
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+TRADES = (
+    "construction",
+    "manufacturing",
+    "retail_trade",
+    "utilities",
+    "information",
+    "financial_activities",
+    "government",
+)
 
 
 def held_out(root: Path) -> dict[str, list[tuple[Tensor, int]]]:
@@ -34,26 +48,37 @@ def held_out(root: Path) -> dict[str, list[tuple[Tensor, int]]]:
     def tail(one: Tensor) -> tuple[Tensor, int]:
         return one, round(0.8 * len(one))
 
+    def column(path: str, *names: str) -> list[tuple[Tensor, int]]:
+        with open(root / path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [(torch.tensor([float(row[name]) for row in rows], dtype=torch.float64), 0) for name in names]
+
     winds = [row for cell in series_sets.winds(root, 31)[::40] for row in cell.values]
-    with open(root / "statsmodels" / "datasets" / "sunspots" / "sunspots.csv", encoding="utf-8") as file:
-        spots = torch.tensor([float(row["SUNACTIVITY"]) for row in csv.DictReader(file)], dtype=torch.float64)
+    months = column("statsmodels/datasets/elnino/elnino.csv", *MONTHS)
     return {
         "demand": [tail(series_sets.demand(root).values[0])],
         "temperatures": [tail(row) for row in series_sets.temperatures(root).values],
         "winds": [(row, 96) for row in winds],
         "co2": [tail(series_sets.co2(root).values[0])],
-        "motions": [(row, 0) for one in series_sets.motions(root, train=False)[::10] for row in one.values],
-        "sunspots": [(spots, 0)],
+        "motions": [(row, 1) for one in series_sets.motions(root, train=False)[::10] for row in one.values],
+        "sunspots": column("statsmodels/datasets/sunspots/sunspots.csv", "SUNACTIVITY"),
+        "el nino": [(torch.stack([month for month, _ in months], 1).flatten(), 0)],
+        "equipment": column("statsmodels/datasets/elec_equip/elec_equip.csv", "STS.M.I7.W.TOVT.NS0016.4.000"),
+        "solar power": column("aeon/datasets/data/solar/solar.csv", "solar_gen"),
+        "airline": column("aeon/datasets/data/Airline/Airline.csv", "Passengers"),
+        "employment": column("vega_datasets/_data/us-employment.csv", *TRADES),
     }
 
 
-def windows(series: list[tuple[Tensor, int]], hidden: int) -> tuple[Tensor, Tensor]:
+def windows(series: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     """Windows that end in rows held out, and where their unseen rows may be hidden: both (B, LENGTH)."""
     found, free = [], []
     per = max(1, COUNT // len(series))
     for one, first in series:
-        low, high = min(max(first + hidden, min(LENGTH, len(one))), len(one)), len(one)
-        for end in {int(low + (high - low) * (i + 1) / per) for i in range(per)}:
+        # A set that was not trained on is asked about from its middle on, so that there is a past.
+        first = first or len(one) // 2
+        low, high = min(first + 40, len(one)), len(one)
+        for end in sorted({int(low + (high - low) * (i + 1) / per) for i in range(per)}):
             part = one[max(0, end - LENGTH) : end]
             row = torch.cat([part.new_full((LENGTH - len(part),), torch.nan), part])
             found.append(row)
@@ -71,6 +96,12 @@ def gaps(task: str, free: Tensor) -> Tensor:
     return free & (at >= LENGTH - 40) & (at < LENGTH - 24)
 
 
+def filled(model: sf.Model, row: Tensor, seed: int) -> Tensor:
+    """Samples of one window, (S, 1, LENGTH), by what there is of it."""
+    first = int((~row.isnan()).nonzero()[0])
+    return torch.cat([row[:first].expand(SAMPLES, 1, -1), fill(model, row[None, first:], SAMPLES, seed=seed)], -1)
+
+
 def main() -> None:
     """Parses the command line, judges, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,14 +110,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     model, found = sf.load(args.model), {}
-    for name, series in held_out(args.root).items():
-        for task in ("forecast 24", "half of the points", "gap of 16"):
-            x, free = windows(series, 40)
+    sets = held_out(args.root)
+    for task in ("forecast 24", "gap of 16", "half of the points"):
+        for name, series in sets.items():
+            x, free = windows(series)
             hidden = gaps(task, free)
             given = torch.where(hidden, torch.nan, x)
             scale = given.sub(given.nanmean(1, keepdim=True)).square().nanmean(1, keepdim=True).sqrt()
             y = torch.where(hidden, (x - given.nanmean(1, keepdim=True)) / scale, 0.0)
-            drawn = {"series": fill(model, given, SAMPLES)}
+            drawn = {"series": torch.cat([filled(model, row, i) for i, row in enumerate(given)], 1)}
             if task == "forecast 24":
                 season = SEASONS[name]
                 draws = [
@@ -103,10 +135,11 @@ def main() -> None:
                 if len(z) > 1:
                     low, high = metrics.central_interval(z, 0.9)
                     rows[label]["cover90"] = round(float(((low <= y) & (y <= high))[hidden].double().mean()), 2)
-            found[f"{name}, {task}"] = rows
-            print(f"{name}, {task}: {rows}", flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+            new = " (new)" if series[0][1] == 0 else ""
+            found[f"{name}{new}, {task}"] = rows
+            print(f"{name}{new}, {task}: {rows}", flush=True)
+            if args.out:
+                args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

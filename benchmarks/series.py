@@ -1,22 +1,23 @@
 """Forecasting and imputing five real sets of series, against what a user would otherwise pick.
 
     pip install 'sfumato[baselines]' statsmodels
-    python benchmarks/series.py --root ROOT --only demand --minutes 3 --out benchmarks/data/series
+    python benchmarks/series.py --root ROOT --out benchmarks/data/series
 
 ROOT holds the packages that `sfumato.data.series_sets` names. Every set is forecast, and imputed with 10, 50 and 90 %
 of the points hidden, with one gap of a quarter of the window in each channel, and with one whole channel hidden. Each
-method sees the same windows, none of which the models were trained on. Writes OUT/SET.json: CRPS (19 quantile levels,
-over the sum of |y|), CRPS_sum, MAE of the median, coverage of the central 50 % and 90 %, seconds.
+method sees the same windows, none of whose hidden numbers it has seen. `sfumato` is the closed form of
+`sf.forecast` and `sf.impute` (`minutes=0`), all its choices made on the training rows by `sfumato.zoo.backtest`; for an
+imputation it is told which patterns of gaps are asked about. Writes OUT/SET.json: CRPS (19 quantile levels, over the
+sum of |y|), CRPS_sum, MAE of the median, coverage of the central 50 % and 90 %, seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ from torch import Tensor
 
 from sfumato import baselines, metrics
 from sfumato.data import series_sets
-from sfumato.data.series import Series, Standard, best_ridge, trended
+from sfumato.data.series import Series
 from sfumato.noise import Seeds
 from sfumato.zoo.series_model import SeriesModel, learn
 
 SAMPLES = 100
-Window = tuple[Series, Series, Tensor]  # all that is known up to its end, the window in it, what is hidden (C, L)
+Ask = tuple[int, int, Tensor]  # a test series, the row after the last, what is hidden up to there (C, rows)
+Scores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Problem:
     season: int
     length: int  # of the windows that are imputed
     first: int = 0  # row of the test series where unseen rows begin
-    windows: int = 12
+    windows: int = 16
 
 
 def problems(root: Path) -> dict[str, Callable[[], Problem]]:
@@ -53,7 +55,6 @@ def problems(root: Path) -> dict[str, Callable[[], Problem]]:
 
     def tail(one: Series, share: float, horizon: int, season: int, length: int) -> Problem:
         cut = round((1 - share) * len(one))
-        one = trended([one], cut)[0]
         return Problem([one.cut(0, cut)], [one], horizon, season, length, cut)
 
     def winds() -> Problem:
@@ -72,20 +73,7 @@ def problems(root: Path) -> dict[str, Callable[[], Problem]]:
     }
 
 
-def standards(problem: Problem) -> tuple[list[Standard], list[Standard]]:
-    """Scales of the training series, and of the test series by their rows that were trained on (motions: all rows'
-    pooled scale, since no row of a test series was)."""
-    ridge = best_ridge(problem.train)
-    made = [Standard.fit(one, ridge) for one in problem.train]
-    if problem.first:
-        return made, [Standard.fit(one.cut(0, problem.first), ridge) for one in problem.test]
-    pooled = torch.cat([one.values for one in problem.train], 1)
-    flat = replace(Series.of(pooled), covariates=torch.zeros(0, pooled.shape[1], dtype=torch.float64))
-    whole = Standard.fit(flat)
-    return [whole] * len(problem.train), [whole] * len(problem.test)
-
-
-def forecast_windows(problem: Problem) -> list[tuple[int, int, Tensor]]:
+def forecast_windows(problem: Problem) -> list[Ask]:
     """(test series, end row, hidden (C, end)): the last `horizon` rows are hidden."""
     found = []
     per = max(1, problem.windows // len(problem.test))
@@ -99,7 +87,7 @@ def forecast_windows(problem: Problem) -> list[tuple[int, int, Tensor]]:
     return found
 
 
-def gap_windows(problem: Problem, way: str) -> list[tuple[int, int, Tensor]]:
+def gap_windows(problem: Problem, way: str) -> list[Ask]:
     """(test series, end row, hidden): only in the last `length` rows, and only numbers that are known."""
     found = []
     per = max(1, problem.windows // len(problem.test))
@@ -124,15 +112,12 @@ def gap_windows(problem: Problem, way: str) -> list[tuple[int, int, Tensor]]:
     return [window for window in found if bool(window[2].any())]
 
 
-def ours(model: SeriesModel, problem: Problem, scales: Sequence[Standard]) -> Callable[[int, int, Tensor], Tensor]:
-    """A method: samples (S, C, rows of the model's window) of the last rows, in the unit of the data."""
+def ours(model: SeriesModel) -> Callable[[Series, Tensor, Problem], Tensor]:
+    """Samples (S, C, rows of the model's window) of the last rows, in the unit of the data."""
 
-    def run(i: int, end: int, hidden: Tensor) -> Tensor:
-        z = scales[i].encode(problem.test[i].cut(0, end))
-        values = torch.where(hidden, torch.nan, z.values)
-        window = replace(z, values=values).cut(max(0, end - model.length), end)
-        drawn = model.sample([window], SAMPLES, items=[(i, end)])[:, 0]
-        return scales[i].decode(drawn, window)
+    def run(one: Series, hidden: Tensor, problem: Problem) -> Tensor:
+        known = replace(one, values=torch.where(hidden, torch.nan, one.values))
+        return model.predict(known, SAMPLES, item=len(one))
 
     return run
 
@@ -216,7 +201,7 @@ def score(drawn: list[Tensor], truth: list[Tensor], hidden: list[Tensor], second
     rows = max(rows, max(int(h.any(0).nonzero().flipud()[0]) - int(h.any(0).nonzero()[0]) + 1 for h in hidden))
     x = torch.stack([d[..., -rows:] for d in drawn], 1).double()
     y = torch.stack([t[..., -rows:] for t in truth]).double()
-    mask = torch.stack([h[..., -rows:] for h in hidden])
+    mask = torch.stack([h[..., -rows:] for h in hidden]) & ~y.isnan()
     y = torch.where(mask, y, 0.0)
     x = torch.where(mask, x, 0.0)
     found = {
@@ -231,56 +216,46 @@ def score(drawn: list[Tensor], truth: list[Tensor], hidden: list[Tensor], second
     return {**{name: round(value, 5) for name, value in found.items()}, "seconds": round(seconds, 2)}
 
 
-def evaluate(
-    windows: list[tuple[int, int, Tensor]], problem: Problem, methods: dict[str, Any], span: int
-) -> dict[str, dict[str, float]]:
+def evaluate(windows: list[Ask], problem: Problem, methods: dict[str, Any], span: int) -> Scores:
     """Every method on the same windows; `span` rows at their end are scored."""
     found = {}
     truth = [problem.test[i].values[:, end - span : end] for i, end, _ in windows]
     hidden = [h[:, -span:] for _, _, h in windows]
     for name, method in methods.items():
         began = time.perf_counter()
-        drawn = [method(i, end, h)[..., -span:] for i, end, h in windows]
+        drawn = [method(problem.test[i].cut(0, end), h, problem)[..., -span:] for i, end, h in windows]
         found[name] = score(drawn, truth, hidden, time.perf_counter() - began)
         print(f"  {name:32} {found[name]}", flush=True)
     return found
 
 
-def run(name: str, problem: Problem, minutes: float, steps: int | None) -> dict[str, Any]:
-    """All figures of one set."""
-    train_scales, test_scales = standards(problem)
-    train = [scale.encode(one) for scale, one in zip(train_scales, problem.train, strict=True)]
-    done: dict[str, Any] = {"tasks": {}}
+def tasks(problem: Problem) -> dict[str, list[Ask]]:
+    """What is asked."""
+    ways = ["points 10", "points 50", "points 90", "blocks"]
+    ways += ["channel"] if len(problem.test[0].values) > 1 else []
+    return {"forecast": forecast_windows(problem), **{way: gap_windows(problem, way) for way in ways}}
 
-    def plain(method: Any) -> Callable[[int, int, Tensor], Tensor]:
-        return lambda i, end, h: method(problem.test[i].cut(0, end), h, problem)
 
-    for kind, horizon, lengths in (("forecast", problem.horizon, ()), ("impute", 0, (problem.length,))):
+def law(task: str, problem: Problem, windows: list[Ask]) -> SeriesModel:
+    """The closed form for one task, from the training rows and the patterns of what is asked."""
+    if task == "forecast":
+        return learn(problem.train, horizon=problem.horizon, steps=0)
+    patterns = torch.stack([~hidden[:, -problem.length :] for _, _, hidden in windows])
+    return learn(problem.train, patterns=patterns, steps=0)
+
+
+def run(name: str, problem: Problem, done: dict[str, Any]) -> None:
+    """The rows of the closed form and of what else one would pick, into `done`."""
+    done["tasks"], done["chosen"] = {}, {}
+    for task, windows in tasks(problem).items():
         began = time.perf_counter()
-        law = learn(train, horizon=horizon, lengths=lengths, steps=0)
-        middle = time.perf_counter()
-        whole = law if steps == 0 else learn(train, horizon=horizon, lengths=lengths, minutes=minutes, steps=steps)
-        done[kind] = {
-            "window": law.length,
-            "steps": whole.steps,
-            "held_out": {k: round(v, 4) for k, v in whole.held_out.items()},
-            "seconds to learn": [round(middle - began, 1), round(time.perf_counter() - middle, 1)],
-        }
-        print(name, kind, done[kind], flush=True)
-        ours_ = {"sfumato": ours(whole, problem, test_scales)}
-        if steps != 0:
-            ours_["sfumato, law alone"] = ours(law, problem, test_scales)
-        if horizon:
-            methods = {**ours_, **{k: plain(v) for k, v in FORECASTS.items()}}
-            done["tasks"]["forecast"] = evaluate(forecast_windows(problem), problem, methods, horizon)
-            continue
-        ways = ["points 10", "points 50", "points 90", "blocks"]
-        ways += ["channel"] if len(problem.test[0].values) > 1 else []
-        for way in ways:
-            print(name, way, flush=True)
-            methods = {**ours_, **{k: plain(v) for k, v in FILLINGS.items()}}
-            done["tasks"][way] = evaluate(gap_windows(problem, way), problem, methods, problem.length)
-    return done
+        model = law(task, problem, windows)
+        about = {k: float(f"{v:.4g}") for k, v in model.held_out.items()}
+        done["chosen"][task] = {"window": model.length, **about, "seconds": round(time.perf_counter() - began, 1)}
+        print(name, task, done["chosen"][task], flush=True)
+        others = FORECASTS if task == "forecast" else FILLINGS
+        span = problem.horizon if task == "forecast" else problem.length
+        done["tasks"][task] = evaluate(windows, problem, {"sfumato": ours(model), **others}, span)
 
 
 def main() -> None:
@@ -288,26 +263,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--only", nargs="*", help="names of sets; all by default")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each set and task")
-    parser.add_argument("--steps", type=int, help="of training, in the place of --minutes")
     parser.add_argument("--out", type=Path, required=True, help="folder")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, make in problems(args.root).items():
         if args.only and name not in args.only:
             continue
-        problem = make()
-        found = {
-            "set": name,
-            "samples": SAMPLES,
-            "minutes": args.minutes if args.steps is None else None,
-            "steps": args.steps,
-            "horizon": problem.horizon,
-            "length": problem.length,
-            **run(name, problem, args.minutes, args.steps),
-        }
-        assert not math.isnan(found["tasks"]["forecast"]["sfumato"]["crps"])
-        (args.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        problem, path = make(), args.out / f"{name}.json"
+        done = {"set": name, "samples": SAMPLES, "horizon": problem.horizon, "length": problem.length}
+        run(name, problem, done)
+        path.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("key", choices=sorted(RECIPES))
     parser.add_argument("--root", type=Path, required=True, help="where the package is unpacked")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--out", type=Path, help="folder of figures")
     parser.add_argument("--picture", type=Path, help="folder of pictures")
     args = parser.parse_args()

@@ -18,8 +18,9 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def figures() -> list[dict[str, Any]]:
-    """The sets' results."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(DATA.glob("*.json"))]
+    """The results of the sets that have been run."""
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(DATA.glob("*.json"))]
+    return [one for one in found if "chosen" in one]
 
 
 def table(task: str, sets: list[dict[str, Any]]) -> str:
@@ -69,6 +70,19 @@ def verdict(sets: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def choices(sets: list[dict[str, Any]]) -> str:
+    """What the backtests chose, a row for each set and task."""
+    lines = ["| set | task | trials | window | ridge | nugget | level | waves | tail | seconds |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for one in sets:
+        for task, row in one["chosen"].items():
+            kind = " and a line" if row.get("trend") else " for all" if row.get("shared") else ""
+            cells = [f"{row['trials']:.0f}", str(row["window"]), f"{row['ridge']:g}{kind}"]
+            cells += [f"{row[name]:g}" for name in ("floor", "level", "wave", "tail")]
+            lines.append(f"| {one['set']} | {task} | {' | '.join(cells)} | {row['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
 def _floor(scores: Scores) -> bool:
     return all(scores[OURS]["crps"] < scores[name]["crps"] for name in SIMPLE if name in scores)
 
@@ -78,9 +92,10 @@ def page(text: str) -> str:
     before, _, rest = text.partition("<!-- figures -->")
     _, _, after = rest.partition("<!-- end -->")
     sets = figures()
+    if not sets:
+        return before + "<!-- figures -->\n\nNot run yet.\n\n<!-- end -->" + after
     parts = ["", verdict(sets), ""]
-    learned = [f"{one['set']}: {one['forecast']['steps']} and {one['impute']['steps']}" for one in sets]
-    parts += [f"Steps of the network, for forecasting and for filling: {'; '.join(learned)}.", ""]
+    parts += [choices(sets), ""]
     for task in dict.fromkeys(task for one in sets for task in one["tasks"]):
         parts += [f"### {task}", "", table(task, sets), ""]
     return before + "<!-- figures -->\n" + "\n".join(parts) + "\n<!-- end -->" + after

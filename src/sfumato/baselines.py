@@ -205,7 +205,8 @@ def seasonal_naive(past: Tensor, horizon: int, season: int, samples: int, noise:
     for c in range(C):
         errors = past[c, season:] - past[c, :-season]
         errors = errors[~errors.isnan()]
-        drawn = errors[noise.choice(torch.ones(samples, horizon, len(errors)))]
+        u = noise.uniform(torch.empty(samples, horizon, dtype=torch.float64))
+        drawn = errors[(u * len(errors)).long()]
         for h in range(horizon):
             before = last[c, h] if h < season else out[:, c, h - season]
             out[:, c, h] = before + drawn[:, h]

@@ -179,6 +179,58 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(case, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"t.csv"}
 
 
+@pytest.mark.parametrize("case", [case for case in BAD if "horizon" not in case and "no rows" not in case])
+def test_bad_input_to_impute_is_one_sentence_and_nothing_is_written(case, tmp_path):
+    text, words, said = BAD[case]
+    path = tmp_path / "t.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = call("impute", path, "--time", "t", *words, "-o", tmp_path / "f.csv", *QUICK, code=3)
+    assert said in result.output and result.output.count("error:") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"t.csv"}
+
+
+def test_many_series_of_one_table_by_a_column(tmp_path):
+    """The shops take turns; one of them is called as an argument of np.savez is."""
+    rows = [(name, k, 7 if name == "file" else (3, 1, 4, 1)[k % 4]) for k in range(24) for name in ("file", "b")]
+    path = tmp_path / "t.csv"
+    path.write_text("shop,n,x\n" + "".join(f"{a},{k},{'' if (a, k) == ('b', 9) else v}\n" for a, k, v in rows))
+    words = ("--id", "shop", "--time", "n", "--target", "x", *QUICK)
+    call("forecast", path, "--horizon", 4, "--season", 4, "-o", tmp_path / "o", *words)
+    samples = np.load(tmp_path / "o/samples.npz")
+    assert {name: samples[name].shape for name in samples} == {"file": (20, 4, 1), "b": (20, 4, 1)}
+    assert (samples["file"] == 7).all()
+    assert np.abs(np.median(samples["b"][..., 0], 0) - [3, 1, 4, 1]).max() < 0.5
+    lines = (tmp_path / "o/quantiles.csv").read_text().splitlines()
+    assert lines[0].startswith("series,time,target,known,mean")
+    assert [line.split(",")[:2] for line in lines[1:]] == [[a, str(k)] for a in ("file", "b") for k in range(24, 28)]
+    call("impute", path, "--season", 4, "-o", tmp_path / "f.csv", *words)
+    filled, was = ((tmp_path / name).read_text().splitlines() for name in ("f.csv", "t.csv"))
+    changed = [(a, b) for a, b in zip(filled, was, strict=True) if a != b]
+    assert [b for _, b in changed] == ["b,9,"] and changed[0][0] in ("b,9,0", "b,9,1", "b,9,2")
+    result = call("impute", path, "--resample", "1d", "-o", tmp_path / "g.csv", *words, code=2)
+    assert "--resample makes new rows, which --id cannot put back" in result.output
+    result = call("forecast", path, "--horizon", 4, "--id", "none", "-o", tmp_path / "p", *QUICK, code=3)
+    assert "has no column 'none'" in result.output
+
+
+def test_the_shipped_model_forecasts_and_fills_without_learning(tmp_path):
+    k = np.arange(120)
+    x = 50 + 20 * np.sin(k * np.pi / 6)
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "\n".join("" if i in (40, 41) else f"{v:.2f}" for i, v in enumerate(x[:108])) + "\n")
+    call("forecast", path, "--horizon", 12, "--model", "series", "--samples", 30, "-o", tmp_path / "o", "-q")
+    samples = np.load(tmp_path / "o/samples.npy")
+    assert samples.shape == (30, 12, 1)
+    assert np.abs(np.median(samples[:, :, 0], 0) - x[108:]).max() < 2.0
+    about = json.loads((tmp_path / "o/manifest.json").read_text())["model"]
+    assert about["network"] == "kernel-mixture" and about["steps"] == 0
+    call("impute", path, "--model", "series", "--samples", 30, "-o", tmp_path / "f.csv", "-q")
+    lines = (tmp_path / "f.csv").read_text().splitlines()[1:]
+    assert [float(lines[i]) for i in (40, 41)] == pytest.approx(x[40:42].tolist(), abs=2.0)
+    result = call("forecast", path, "--horizon", 2, "--model", "series", "--known", "x", "-o", tmp_path / "p", code=2)
+    assert "a trained model sees the target alone" in result.output
+
+
 def test_wrong_usage(demand, tmp_path):
     result = call("forecast", tmp_path / "none.csv", "--horizon", 2, *QUICK, code=3)
     assert "is not there" in result.output

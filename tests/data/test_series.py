@@ -1,5 +1,6 @@
 """From tables to series, scales and windows; the readers of real sets on small files of their formats."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from sfumato import Noise, Seeds
 from sfumato.data import series_sets
 from sfumato.data.csv_tables import read_csv
-from sfumato.data.series import Series, Standard, Windows, best_ridge, choose, resampled, stacked, waves
+from sfumato.data.series import Series, Standard, Windows, choose, joined, resampled, risen, stacked, waves
 from sfumato.data.stamps import parse
 from sfumato.data.tables import Columns
 
@@ -173,12 +174,39 @@ def test_a_series_with_one_number_is_constant():
     assert scale.slope[:, 0].tolist() == [4.0, 0.0]
 
 
-def test_the_best_ridge_holds_on_rows_to_come():
-    noise = Noise(0)
-    flat = [Series.of(noise.normal(torch.empty(1, 60, dtype=torch.float64)), season=12) for _ in range(20)]
-    assert best_ridge(flat) == 300.0  # nothing but noise: the less slope the better
-    season = torch.from_numpy(waves(np.arange(240), 12, 6)).sum(0, keepdim=True)
-    assert best_ridge([Series.of(10 * season + 0.1 * noise.normal(season), season=12)]) == 0.3
+def test_the_kth_harmonic_is_drawn_k_squared_as_strongly():
+    """Squares of a wave over whole periods are n / 2: its slope is n / 2 over n / 2 + ridge k^2 of what it was."""
+    x = torch.from_numpy(waves(np.arange(48), 24, 3)).double()
+    series = Series.of(x.sum(0, keepdim=True), season=24)
+    drawn, (n, ridge) = Standard.fit(replace(series, covariates=series.covariates[:0]), 6.0), (48, 6.0)
+    for k in range(3):
+        expected = (n / 2) / (n / 2 + ridge * (k + 1) ** 2)
+        assert torch.allclose(drawn.slope[0, 1 + 2 * k : 3 + 2 * k], torch.full((2,), expected).double(), atol=1e-6)
+    assert [float(one.slope[0, 1]) for one in Standard.fits(series, (2.0, 9.0))] == [
+        float(Standard.fit(series, ridge).slope[0, 1]) for ridge in (2.0, 9.0)
+    ]
+
+
+def test_orders_of_the_calendar():
+    stamps = parse(hourly(24 * 21), "t")
+    orders = stamps.orders(2)
+    assert len(orders) == len(stamps.calendar(2)) == 2 * 14
+    assert orders[::2].tolist() == [1, 2, 3, 4, 5, 6, 1, 8, 9, 10, 11, 12, 13, 2]  # days among the harmonics of a week
+    assert parse(hourly(60), "t").orders(3).tolist() == [1, 1, 2, 2, 3, 3]
+    assert Series.of(torch.zeros(1, 24), season=8).orders.tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_time_itself_and_rows_put_together():
+    one = Series.of(torch.tensor([[1.0, 2.0, 4.0, NAN, NAN]]), season=2)
+    row = risen(one).cycles[-1]
+    assert abs(float(row[:3].mean())) < 1e-12 and float(row[:3].std()) == pytest.approx(1.0)
+    assert float(row[4] - row[3]) == pytest.approx(float(row[1] - row[0]))
+    assert risen(one).orders.tolist() == [1, 1, 1] and len(risen(one).orders) == len(one.cycles) + 1
+    single = risen(one.cut(0, 1)).cycles[-1]
+    assert single.tolist() == [0.0]
+    both = joined([one, one.cut(1, 3)])
+    assert both.values[0, -2:].tolist() == [2.0, 4.0] and both.time.tolist() == [0, 1, 2, 3, 4, 1, 2]
+    assert both.cycles.shape == (2, 7) and both.covariates.shape == (2, 7)
 
 
 def test_waves_have_the_season():

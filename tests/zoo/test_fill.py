@@ -3,9 +3,11 @@ import torch
 
 import sfumato as sf
 from sfumato.codecs import Affine
+from sfumato.data.series import choose
+from sfumato.data.tables import as_table
 from sfumato.denoisers import Denoiser, Estimate
 from sfumato.processes import LinearBeta
-from sfumato.zoo.fill import fill
+from sfumato.zoo.fill import fill, predict_with
 from sfumato.zoo.model import Model
 
 
@@ -69,6 +71,49 @@ def test_what_cannot_be_filled() -> None:
         fill(model(), GAPPY, 1, horizon=5)
     with pytest.raises(ValueError, match="nothing of a series is known"):
         fill(model(), torch.full((1, 4), torch.nan), 1)
-    for event in ([3, 8], [1, None], [1, 8, 8]):
+    for event in ([3, 8], [8], [1, 8, 8]):
         with pytest.raises(ValueError, match=r"events \(1, L\), got"):
             fill(Model(Affine(1.0, 0.0), Constant(), {"event": event}), GAPPY, 1)
+
+
+def table(n: int = 40) -> dict[str, list[float]]:
+    x = [10.0 + (k % 4) for k in range(n)]
+    return {"x": x, "y": [5.0 * v for v in x]}
+
+
+def test_a_model_of_any_length_takes_a_series_as_it_is() -> None:
+    m = Model(Affine(1.0, 0.0), Constant(), {"event": [1, None], "size": 8})
+    drawn = fill(m, GAPPY, 3, horizon=7)
+    assert drawn.shape == (3, 2, 11)
+    assert m.denoiser.cond["mask"].shape == (6, 1, 11)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("event", [[1, 8], [1, None]])
+def test_a_table_by_a_model_as_it_is(event: list[int | None]) -> None:
+    m = Model(Affine(1.0, 0.0), Constant(), {"event": event, "size": 8, "recipe": "csdi"})
+    ahead = predict_with(m, choose(as_table(table()), horizon=3), samples=4)
+    assert ahead.samples.shape == (4, 3, 2) and ahead.about == {"steps": 0, "window": 8, "network": "csdi"}
+    # The five rows that are looked back on are 13 10 11 12 13: half a spread above their mean.
+    expected = 11.8 + 0.5 * 1.36**0.5
+    torch.testing.assert_close(ahead.samples[:, :, 0], torch.full((4, 3), expected).double(), atol=5e-3, rtol=0)
+    torch.testing.assert_close(ahead.samples[:, :, 1], 5 * ahead.samples[:, :, 0], atol=2e-2, rtol=0)
+    holes = table()
+    holes["x"][17] = holes["x"][18] = float("nan")
+    ticks: list[tuple[int, int]] = []
+    found = predict_with(m, choose(as_table(holes)), samples=4, progress=lambda a, b: ticks.append((a, b)))
+    assert ticks == [(0, 2), (1, 2)]
+    known = ~torch.tensor(holes["x"]).isnan()
+    assert torch.equal(found.samples[:, known, 0], torch.tensor(holes["x"]).double()[known].expand(4, -1))
+    assert (found.samples[:, 17:19, 0] > 10).all() and found.filled().numbers("y").tolist() == table()["y"]
+
+
+def test_tables_that_such_a_model_does_not_take() -> None:
+    m = Model(Affine(1.0, 0.0), Constant(), {"event": [1, None], "size": 8, "recipe": "csdi"})
+    with pytest.raises(ValueError, match="a horizon of 8 leaves the model's window of 8 rows no past"):
+        predict_with(m, choose(as_table(table()), horizon=8), samples=2)
+    uneven = {"t": ["2020-01-01", "2020-01-02", "2020-01-04"], "x": [1.0, 2.0, 3.0]}
+    with pytest.raises(ValueError, match="are not evenly spaced, as the model takes them: resample"):
+        predict_with(m, choose(as_table(uneven), time="t", horizon=1), samples=2)
+    wrong = Model(Affine(1.0, 0.0), Constant(), {"event": [3, 8], "recipe": "csdi"})
+    with pytest.raises(ValueError, match=r"events \(1, L\), got"):
+        predict_with(wrong, choose(as_table(table()), horizon=2), samples=2)

@@ -16,16 +16,19 @@ class AnySeries:
 
     One window in two is made (`made`), the others come from the groups of real series, each group as often. A window is
     divided by the standard deviation of a random part of it and moved to that part's mean, since that is what will be
-    known of a new series; one in four lacks a first part, as short series do.
+    known of a new series; one in four lacks a first part, as short series do, unless all are to be `whole`.
 
     Args:
         groups: of series (L,), NaN where missing; a series shorter than a window stands at its end.
         length: of a window.
         share: of the windows that are made.
+        whole: no window lacks what its series has.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Tensor]], length: int = 128, share: float = 0.5) -> None:
-        self.groups, self.length, self.share = [list(group) for group in groups], length, share
+    def __init__(
+        self, groups: Sequence[Sequence[Tensor]], length: int = 128, share: float = 0.5, *, whole: bool = False
+    ) -> None:
+        self.groups, self.length, self.share, self.whole = [list(group) for group in groups], length, share, whole
         if any(not group for group in self.groups):
             raise ValueError("a group of series is empty: leave it out.")
 
@@ -42,7 +45,7 @@ class AnySeries:
         u = noise.uniform(torch.empty(7, dtype=torch.float64)).tolist()
         L = self.length
         x = made(L, noise) if u[0] < self.share or not self.groups else self._cut(u[1:4])
-        if u[4] < 0.25:
+        if u[4] < 0.25 and not self.whole:
             x = torch.cat([x.new_full((int(0.75 * L * u[5]),), torch.nan), x[int(0.75 * L * u[5]) :]])
         known = (~x.isnan()).nonzero()[:, 0]
         if len(known) < 8:

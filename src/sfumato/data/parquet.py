@@ -53,6 +53,10 @@ class ArrowTable(Table):
         types, kind = _arrow().types, self._kind(name)
         return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
 
+    def words(self, name: str) -> list[str]:
+        self.column(name)
+        return ["" if value is None else str(value) for value in self.data[name].to_pylist()]
+
     def stamps(self, name: str, zone: str = "", style: str = "") -> Stamps:
         self.column(name)
         what, kind, types = f"column {name!r} of {self.label}", self._kind(name), _arrow().types

@@ -24,6 +24,7 @@ class Series:
         values: (C, L), float64, NaN where missing.
         covariates: (F, L), known at all times; (0, L) for none.
         cycles: (K, L), waves that the level is regressed on besides, and that a network is not shown.
+        orders: (K,), how fine each cycle is: k for the k-th harmonic.
         time: (L,), in steps.
         static: (S,), numbers known once.
     """
@@ -31,6 +32,7 @@ class Series:
     values: Tensor
     covariates: Tensor
     cycles: Tensor
+    orders: Tensor
     time: Tensor
     static: Tensor
 
@@ -47,13 +49,15 @@ class Series:
         """Values (C, L) and what follows from their times: the calendar of the stamps, or a season of so many rows."""
         stamps = counted(values.shape[1]) if stamps is None else stamps
         given = torch.zeros(0, len(stamps), dtype=torch.float64) if covariates is None else covariates.double()
-        near, far = stamps.calendar(1), stamps.calendar(HARMONICS)
+        near, far, orders = stamps.calendar(1), stamps.calendar(HARMONICS), stamps.orders(HARMONICS)
         if season > 1:
             near, far = waves(stamps.index, season, 1), waves(stamps.index, season, 7 * HARMONICS)
+            orders = np.repeat(np.arange(1.0, len(far) // 2 + 1), 2)
         return cls(
             values.double(),
             torch.cat([given, torch.from_numpy(near)]),
             torch.from_numpy(far),
+            torch.from_numpy(orders),
             torch.from_numpy(np.ascontiguousarray(stamps.index, np.float64)),
             torch.zeros(0, dtype=torch.float64) if static is None else static.double(),
         )
@@ -204,32 +208,41 @@ class Standard:
 
     @classmethod
     def fit(cls, series: Series, ridge: float = 3.0) -> Standard:
-        """Of the numbers that are known.
-
-        Source for the scale: Golub et al. 1979 (10.1080/00401706.1979.10489751) eq. 1.3.
+        """Of the numbers that are known, by ridge regression.
 
         Args:
-            ridge: what is added to the squares of each regressor, in numbers.
+            ridge: what is added to the squares of each regressor, in numbers; of the k-th harmonic k^2 times that.
+        """
+        return cls.fits(series, (ridge,))[0]
+
+    @classmethod
+    def fits(cls, series: Series, ridges: Sequence[float]) -> list[Standard]:
+        """`fit` with each of several ridges.
+
+        Source for the scale: Golub et al. 1979 (10.1080/00401706.1979.10489751) eq. 1.3.
         """
         design = _design(series)
         C, n = len(series.values), len(design)
-        slope, scale = torch.zeros(C, n, dtype=torch.float64), torch.zeros(C, dtype=torch.float64)
+        shape = (len(ridges), C)
+        slope, scale = torch.zeros(*shape, n, dtype=torch.float64), torch.zeros(*shape, dtype=torch.float64)
         constant = torch.zeros(C, dtype=torch.bool)
-        penalty = ridge * torch.eye(n, dtype=torch.float64)
-        penalty[0, 0] = 0.0
+        # The 1 is free, covariates weigh as a first harmonic.
+        weight = torch.cat([torch.zeros(1), torch.ones(len(series.covariates)), series.orders**2]).double()
         for c, row in enumerate(series.values):
             known = ~row.isnan()
             x, rows = row[known], design[:, known]
             if not len(x) or bool((x == x[0]).all()):
-                slope[c, 0], constant[c] = (x[0] if len(x) else 0.0), True
+                slope[:, c, 0], constant[c] = (x[0] if len(x) else 0.0), True
                 continue
-            gram = rows @ rows.T
-            slope[c] = torch.linalg.solve(gram + penalty, rows @ (x - x.mean()))
-            slope[c, 0] += x.mean()
-            rest = (x - slope[c] @ rows).square().mean().sqrt()
-            used = float(torch.linalg.solve(gram + penalty, gram).trace()) / len(x)
-            scale[c] = max(float(rest) / max(1.0 - used, 0.1), 1e-9 * float(x.std()))
-        return cls(slope, scale, constant)
+            gram, moment = rows @ rows.T, rows @ (x - x.mean())
+            for r, ridge in enumerate(ridges):
+                root = torch.linalg.cholesky(gram + torch.diag(ridge * weight + 1e-9 * len(x)))
+                slope[r, c] = torch.cholesky_solve(moment[:, None], root)[:, 0]
+                slope[r, c, 0] += x.mean()
+                rest = (x - slope[r, c] @ rows).square().mean().sqrt()
+                used = float(torch.cholesky_solve(gram, root).trace()) / len(x)
+                scale[r, c] = max(float(rest) / max(1.0 - used, 0.1), 1e-9 * float(x.std()))
+        return [cls(a, b, constant) for a, b in zip(slope, scale, strict=True)]
 
     def encode(self, series: Series) -> Series:
         """The series with z in the place of its values."""
@@ -241,53 +254,23 @@ class Standard:
         return self.slope @ _design(series) + self.scale[:, None] * z
 
 
-def best_ridge(series: Sequence[Series], choices: Sequence[float] = (0.3, 3.0, 30.0, 300.0)) -> float:
-    """The ridge that, fitted to the first 80 % of the rows, leaves the least spread in the others.
-
-    Spread is about the mean of those rows: a level that moves is not the regression's to foresee.
-    """
-
-    def left(ridge: float) -> float:
-        total = 0.0
-        for one in series[:: max(1, len(series) // 50)]:
-            cut = round(0.8 * len(one))
-            rest = Standard.fit(one.cut(0, cut), ridge)
-            z = rest.encode(one.cut(cut, len(one))).values * torch.where(rest.constant, 0.0, rest.scale)[:, None]
-            scale = one.values.nan_to_num(0.0).std(1).clamp(min=1e-12)
-            known = ~z.isnan()
-            mean = z.nan_to_num(0.0).sum(1) / known.sum(1).clamp(min=1)
-            total += float((((z - mean[:, None]) / scale[:, None]) ** 2).nan_to_num(0.0).sum())
-        return total
-
-    return min(choices, key=left)
+def risen(one: Series) -> Series:
+    """The series with time itself among its cycles, of mean 0 and spread 1 over the rows where something is known."""
+    past = one.time[~one.values.isnan().all(0)]
+    spread = past.std() if len(past) > 1 else torch.tensor(0.0)
+    row = (one.time - past.mean()) / (spread if spread > 0.0 else 1.0)
+    return replace(one, cycles=torch.cat([one.cycles, row[None]]), orders=torch.cat([one.orders, torch.ones(1)]))
 
 
-def trended(series: Sequence[Series], rows: int = 0) -> list[Series]:
-    """The series with time itself among their cycles, where that halves what is left of the last fifth of the rows.
-
-    Args:
-        rows: of each, that decide; all if 0. A forecast's own rows are left out.
-    """
-
-    def left(made: Sequence[Series]) -> float:
-        total = 0.0
-        for one in made[:: max(1, len(made) // 50)]:
-            past = one.cut(0, rows or len(one))
-            cut = round(0.8 * len(past))
-            scale = Standard.fit(past.cut(0, cut))
-            unit = Standard.fit(replace(past, covariates=past.covariates[:0], cycles=past.cycles[:0])).scale
-            z = scale.encode(past.cut(cut, len(past))).values * (scale.scale / unit.clamp(min=1e-12))[:, None]
-            total += float(z.square().nan_to_num(0.0).sum())
-        return total
-
-    risen = [_risen(one, rows or len(one)) for one in series]
-    return risen if left(risen) < 0.25 * left(series) else list(series)
-
-
-def _risen(one: Series, rows: int) -> Series:
-    past = one.time[:rows]
-    row = (one.time - past.mean()) / past.std().clamp(min=1e-12)
-    return replace(one, cycles=torch.cat([one.cycles, row[None]]))
+def joined(series: Sequence[Series]) -> Series:
+    """The rows of all, one after another; statics of the first."""
+    return replace(
+        series[0],
+        values=torch.cat([one.values for one in series], 1),
+        covariates=torch.cat([one.covariates for one in series], 1),
+        cycles=torch.cat([one.cycles for one in series], 1),
+        time=torch.cat([one.time for one in series]),
+    )
 
 
 def waves(index: np.ndarray, season: int, most: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
@@ -167,19 +167,26 @@ class Stamps:
         Args:
             most: harmonics of a day and of a year, at most; a week has 7 times as many, so that each day may differ.
         """
+        waves = [f(k * phase) for _, k, phase in self._harmonics(most) for f in (np.sin, np.cos)]
+        return np.array(waves) if waves else np.zeros((0, len(self)))
+
+    def orders(self, most: int = 1) -> NDArray[np.float64]:
+        """How fine each row of `calendar` is, (F,): k for the k-th harmonic of a day, a week or a year."""
+        return np.array([order for order, _, _ in self._harmonics(most) for _ in range(2)], np.float64)
+
+    def _harmonics(self, most: int) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+        """(order, k, phase of the cycle) of each wave; a day's harmonics among those of a week have their own order."""
         if not self.style:
-            return np.zeros((0, len(self)))
+            return
         step = self.step * (365.2425 / 12 * DAY if self.months else 1.0)
         span = float(self.wall[-1] - self.wall[0]) + step
-        waves = []
         shown = [cycle for cycle in CYCLES if 4 * step <= cycle and 2 * cycle <= 1.001 * span]
         for cycle in shown:
             times = 7 if cycle == 7 * DAY else 1
             if cycle != DAY or 7 * DAY not in shown:  # a day is the seventh harmonic of a week
                 phase = 2 * math.pi * ((self.wall + 3 * DAY) % cycle) / cycle  # 1970 began on a Thursday
                 for k in range(1, min(times * most, int(cycle / step) // 2) + 1):
-                    waves += [np.sin(k * phase), np.cos(k * phase)]
-        return np.array(waves) if waves else np.zeros((0, len(self)))
+                    yield k // times if k % times == 0 else k, k, phase
 
     def seasons(self) -> tuple[int, ...]:
         """Steps in a day, a week and a year, where the table shows them twice; a year of days is 365."""

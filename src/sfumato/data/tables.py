@@ -57,6 +57,10 @@ class Table(ABC):
         """
 
     @abstractmethod
+    def words(self, name: str) -> list[str]:
+        """A column as it is written, "" where missing."""
+
+    @abstractmethod
     def filled(self, values: Mapping[str, Numbers]) -> Table:
         """The table with the missing cells of these columns (rows,) filled; every other cell is the same to the bit.
 
@@ -129,6 +133,9 @@ class Columns(Table):
             return numbered(values, f"column {name!r} of {self.label}")
         return parse([str(value) for value in values], f"column {name!r} of {self.label}", zone, style)
 
+    def words(self, name: str) -> list[str]:
+        return [_cell(value) for value in self.columns[self.names[self.column(name)]]]
+
     def filled(self, values: Mapping[str, Numbers]) -> Columns:
         made = dict(self.columns)
         for name, new in values.items():
@@ -156,6 +163,27 @@ def finite(table: Table, name: str, values: Numbers) -> Numbers:
     if len(wrong):
         raise ValueError(f"column {name!r} of {table.label} is infinite in {table.row(int(wrong[0]))}.")
     return values
+
+
+def split_by(table: Table, name: str) -> dict[str, tuple[Columns, NDArray[np.int64]]]:
+    """The rows of each value of a column, as a table without it, and their places in the whole; first come, first.
+
+    Raises:
+        ValueError: if a row has no value there.
+    """
+    keys = table.words(name)
+    missing = next((i for i, key in enumerate(keys) if not key.strip()), None)
+    if missing is not None:
+        raise ValueError(
+            f"column {name!r} of {table.label} is empty in {table.row(missing)}: every row names its series."
+        )
+    rest = [other for other in table.names if other != name]
+    columns = {n: table.numbers(n) if table.is_numeric(n) else np.array(table.words(n), object) for n in rest}
+    places = {key: np.flatnonzero(np.array(keys) == key) for key in dict.fromkeys(keys)}
+    return {
+        key: (Columns({n: values[rows] for n, values in columns.items()}, f"{table.label}, {name} {key},"), rows)
+        for key, rows in places.items()
+    }
 
 
 def read_table(path: str | Path, **options: Any) -> Table:

@@ -4,7 +4,8 @@ A window is (C, L) numbers. Under a law with covariance K(c, d, lag) the hidden 
 
     N(m, S),   m = K_ho K_oo^{-1} x_o,   S = K_hh - K_ho K_oo^{-1} K_oh   (simple kriging).
 
-In units of that prediction, z = (x_h - m) / s with s^2 = diag S, the noised z_t = alpha z + sigma eps has the estimate
+In units of that prediction, z = (x_h - m) / s with s^2 = diag S (bent by a factor b of asinh z where errors have other
+tails: b = 1 is this), the noised z_t = alpha z + sigma eps has the estimate
 
     D = V diag(alpha c / (alpha^2 c + sigma^2)) V^T z_t + v F,   S / (s s^T) = V diag(c) V^T,
 
@@ -19,7 +20,7 @@ Source for m and S: Cressie 1993 (10.1002/9781119115151) section 3.2; for the un
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,8 @@ from sfumato.denoisers.base import Denoiser
 from sfumato.estimate import Estimate
 from sfumato.processes import Coefficient, Gaussian, Time, expand, lib
 
+Bases = dict[bytes, tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True, eq=False)
 class Kriging:
@@ -41,6 +44,7 @@ class Kriging:
             lags it is interpolated, beyond M held.
         floor: least eigenvalue allowed to the covariance of a window, which also makes it definite.
         gain: (C,), factor of s that makes held-out z of unit variance.
+        tail: b of the errors' shape, x = m + s sinh(b asinh z): 1 for normal ones, more for heavier tails.
         dof: nu of a law whose overall scale is unknown: s grows where the observed numbers of a window are larger than
             K says, s^2 (nu + x_o^T K_oo^{-1} x_o) / (nu + n_o), as in a multivariate t; math.inf for a known scale.
     """
@@ -48,10 +52,11 @@ class Kriging:
     table: Tensor
     floor: float = 1e-3
     gain: Tensor | None = None
+    tail: float = 1.0
     dof: float = math.inf
 
-    def covariance(self, time: Tensor) -> Tensor:
-        """(C L, C L), of one window with times (L,); eigenvalues at least `floor`."""
+    def basis(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (C L,), as they are, and eigenvectors (C L, C L) of K over one window with times (L,)."""
         C, most = self.table.shape[0], self.table.shape[2] // 2
         lag = (time[:, None] - time[None, :]).to(self.table).clamp(-most, most) + most
         low = lag.floor().long().clamp(max=max(2 * most - 1, 0))
@@ -59,49 +64,94 @@ class Kriging:
         K = self.table[:, :, low].lerp(self.table[:, :, high], (lag - low).expand(C, C, -1, -1))
         K = K.permute(0, 2, 1, 3).reshape(C * len(time), -1)
         values, vectors = torch.linalg.eigh(0.5 * (K + K.T))
+        return values, vectors
+
+    def covariance(self, time: Tensor, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(C L, C L), of one window with times (L,); eigenvalues at least `floor`."""
+        values, vectors = self.basis(time) if basis is None else basis
         return (vectors * values.clamp(min=self.floor)) @ vectors.T
 
-    def posterior(self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None) -> Posterior:
-        """The law of what is wanted given what is observed.
+    def solve(
+        self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None, bases: Bases | None = None
+    ) -> tuple[Solved, ...]:
+        """m and S of what is wanted, one for each pattern of masks; `gain` and `dof` have no part in it.
 
         Args:
             observed: (B, C, L), read where `mask` is 1.
             mask: (B, C, L).
             time: (B, L), in steps.
             wanted: (B, C, L), all that is not observed by default; what is neither is left out of the law.
+            bases: of windows met before under the same table, by their times; new ones are put in.
         """
         known = mask.bool()
         wanted = ~known if wanted is None else wanted.bool() & ~known
-        mean, std = torch.zeros(observed.shape, dtype=torch.float64), torch.ones(observed.shape, dtype=torch.float64)
-        x, (B, _, L) = observed.double().reshape(len(observed), -1), observed.shape
+        x, B = observed.double().flatten(1), len(observed)
         relative = time.double() - time[:, :1].double()
-        keys = [
-            (known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes()) for b in range(B)
-        ]
+        bases = {} if bases is None else bases
+        places: dict[tuple[bytes, bytes, bytes], list[int]] = {}
+        for b in range(B):
+            key = (known[b].numpy().tobytes(), wanted[b].numpy().tobytes(), relative[b].numpy().tobytes())
+            places.setdefault(key, []).append(b)
         covariances: dict[bytes, Tensor] = {}
-        parts = []
-        for key in dict.fromkeys(keys):
-            rows = torch.tensor([b for b in range(B) if keys[b] == key])
-            first = int(rows[0])
-            if key[2] not in covariances:
-                covariances[key[2]] = self.covariance(relative[first])
-            K = covariances[key[2]]
+        found = []
+        for (_, _, name), rows in places.items():
+            first = rows[0]
             o, h = known[first].flatten().nonzero()[:, 0], wanted[first].flatten().nonzero()[:, 0]
             if not len(h):
                 continue
+            if name not in covariances:
+                if name not in bases:
+                    bases[name] = self.basis(relative[first])
+                covariances[name] = self.covariance(relative[first], bases[name])
+            K = covariances[name]
             root = torch.linalg.cholesky(K[o][:, o])
             half = torch.linalg.solve_triangular(root, K[o][:, h], upper=False)
-            S = K[h][:, h] - half.T @ half
             white = torch.linalg.solve_triangular(root, x[rows][:, o].T, upper=False).T
-            m = white @ half
-            s = S.diagonal().clamp(min=1e-12).sqrt()
-            mean.view(B, -1)[rows[:, None], h] = m
-            gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[h]
+            S, size = K[h][:, h] - half.T @ half, white.square().sum(1)
+            found.append(Solved(torch.tensor(rows), h, white @ half, S, size, len(o)))
+        return tuple(found)
+
+    def posterior(
+        self, observed: Tensor, mask: Tensor, time: Tensor, wanted: Tensor | None = None, bases: Bases | None = None
+    ) -> Posterior:
+        """The law of what is wanted given what is observed; arguments as in `solve`."""
+        wanted = ~mask.bool() if wanted is None else wanted.bool() & ~mask.bool()
+        return self.posed(self.solve(observed, mask, time, wanted, bases), wanted, observed)
+
+    def posed(self, solved: Sequence[Solved], wanted: Tensor, like: Tensor) -> Posterior:
+        """The posterior that these parts make up, with this law's gain, tail and degrees of freedom."""
+        mean, std = torch.zeros(wanted.shape, dtype=torch.float64), torch.ones(wanted.shape, dtype=torch.float64)
+        parts, (B, _, L) = [], wanted.shape
+        for one in solved:
+            s = one.S.diagonal().clamp(min=1e-12).sqrt()
+            gain = s if self.gain is None else s * self.gain.double().repeat_interleave(L)[one.places]
             if math.isfinite(self.dof):
-                gain = gain * ((self.dof + white.square().sum(1, keepdim=True)) / (self.dof + len(o))).sqrt()
-            std.view(B, -1)[rows[:, None], h] = gain.expand(len(rows), -1)
-            parts.append((rows, h, S / (s[:, None] * s)))
-        return Posterior(mean.to(observed), std.to(observed), wanted, tuple(parts))
+                gain = gain * ((self.dof + one.size[:, None]) / (self.dof + one.count)).sqrt()
+            mean.view(B, -1)[one.rows[:, None], one.places] = one.m
+            std.view(B, -1)[one.rows[:, None], one.places] = gain.expand(len(one.rows), -1)
+            parts.append((one.rows, one.places, one.S / (s[:, None] * s)))
+        return Posterior(mean.to(like), std.to(like), wanted, tuple(parts), self.tail)
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What kriging gives for windows of one pattern of masks.
+
+    Attributes:
+        rows: which windows, (R,).
+        places: what is wanted of C L, (H,).
+        m: (R, H).
+        S: (H, H).
+        size: x_o^T K_oo^{-1} x_o, (R,).
+        count: n_o.
+    """
+
+    rows: Tensor
+    places: Tensor
+    m: Tensor
+    S: Tensor
+    size: Tensor
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +162,14 @@ class Posterior:
         mean, std: m and s, (B, C, L); 0 and 1 where nothing is wanted.
         wanted: (B, C, L).
         parts: for each pattern of masks, its rows, its places in C L, and S / (s s^T).
+        tail: b.
     """
 
     mean: Tensor
     std: Tensor
     wanted: Tensor
     parts: tuple[tuple[Tensor, Tensor, Tensor], ...]
+    tail: float = 1.0
 
     @cached_property
     def spectra(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -126,12 +178,12 @@ class Posterior:
         return tuple((values.clamp(min=0.0), vectors) for values, vectors in found)
 
     def encode(self, x: Tensor) -> Tensor:
-        """z = (x - m) / s where wanted, 0 elsewhere."""
-        return torch.where(self.wanted, (x - self.mean) / self.std, 0.0)
+        """z = sinh(asinh((x - m) / s) / b) where wanted, 0 elsewhere."""
+        return torch.where(self.wanted, bent((x - self.mean) / self.std, 1.0 / self.tail), 0.0)
 
     def decode(self, z: Tensor) -> Tensor:
-        """x = m + s z."""
-        return self.mean + self.std * z
+        """x = m + s sinh(b asinh z)."""
+        return self.mean + self.std * bent(z, self.tail)
 
     def estimate(self, zt: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
         """E[z | z_t] and its standard deviation v, (B, C, L), under the law; 0 and 1 where nothing is wanted."""
@@ -145,6 +197,14 @@ class Posterior:
             spread = (c * s**2 / level).expand(len(rows), -1) @ (V**2).T
             v.view(len(zt), -1)[rows[:, None], h] = spread.clamp(min=1e-12).sqrt()
         return D, v
+
+
+def bent(z: Tensor, tail: float) -> Tensor:
+    """sinh(b asinh z): odd, z itself at b = 1; its inverse has 1 / b.
+
+    Source: Jones and Pewsey 2009 (10.1093/biomet/asp053) eq. 2, without skewness.
+    """
+    return z if tail == 1.0 else torch.sinh(tail * torch.asinh(z))
 
 
 class Kriged(Denoiser):

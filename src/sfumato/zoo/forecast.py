@@ -113,14 +113,16 @@ class Forecast:
             seen = torch.where(self.known[:, c].bool(), middle[:, c], torch.nan)
             axis.plot(here, seen, color="black", lw=1)
             hidden = ~self.known[:, c].bool().numpy()
+            alone = hidden & ~np.append(hidden[1:], False) & ~np.append(False, hidden[:-1])
             for level in sorted(levels, reverse=True):
-                low, high = self.interval(level)
-                axis.fill_between(
-                    here, low[:, c], high[:, c], where=hidden, color="C0", alpha=0.25, lw=0, label=f"{level:.0%}"
-                )
+                low, high = (bound[:, c].numpy() for bound in self.interval(level))
+                look = {"color": "C0", "alpha": 0.6 - 0.45 * level}
+                axis.fill_between(here, low, high, where=hidden, lw=0, label=f"{level:.0%}", **look)
+                axis.vlines(here[alone], low[alone], high[alone], lw=3, **look)  # a band of one row has no width
             for sample in self.samples[:paths]:
                 axis.plot(here, np.where(hidden, sample[:, c], np.nan), color="C0", lw=0.4, alpha=0.6)
             axis.plot(here, np.where(hidden, middle[:, c], np.nan), color="C0", lw=1.2, label="median")
+            axis.plot(here[alone], middle[:, c].numpy()[alone], ".", color="C0", ms=3)
             axis.set_ylabel(name)
         axes[0].legend(loc="upper left", fontsize=8, ncols=len(levels) + 1)
         figure.autofmt_xdate()

@@ -1,13 +1,12 @@
 """A small model of the series of one table, learned on the spot: kriging first, a network for the rest (ours).
 
-The law of windows is fitted in closed form, its nugget and the length of the window chosen on rows held out; then a
+The scale and the law of windows are fitted in closed form and chosen by predicting the past (`zoo.backtest`); then a
 CSDI network learns what the law leaves over (`denoisers.kriged`). If it does not help on held-out rows it is dropped.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,19 +17,16 @@ from torch import Tensor, nn
 
 from sfumato import grids
 from sfumato.data.series import Series, Windows, stacked
-from sfumato.denoisers.kriged import Kriged, KrigedLoss, Kriging, Posterior
+from sfumato.denoisers.kriged import Kriged, KrigedLoss
 from sfumato.noise import Noise, Seeds
 from sfumato.processes import LinearBeta, Time
 from sfumato.recipes.csdi import Recipe
 from sfumato.samplers import Arc
 from sfumato.samplers.paths import paths
 from sfumato.training import Ema, fit, masking, warmup_decay
-from sfumato.training.variogram import covariance
+from sfumato.zoo.backtest import Scales, choose
 
-FLOORS = (1e-4, 1e-2, 0.1, 0.5)
-DOFS = (math.inf, 10.0, 1.0)
-TAPERS = (math.inf, 0.3, 0.1)  # over the length of the window
-TRIED = 48  # windows that choices are made on
+TRIED = 48  # windows that a network is judged on
 NUMBERS = 800  # in a window, at most: the law costs their cube
 LEVELS = 50
 NOISY, CLEAN = -5.0, 8.0  # log SNR between which the network learns
@@ -43,19 +39,29 @@ class SeriesModel:
     """A law of windows and, where it helps, a network on top.
 
     Attributes:
-        denoiser: of standardized windows.
+        denoiser: of windows on one scale.
+        scales: how a series comes to it.
         length: L of the window.
         horizon: rows forecast at its end; 0 where gaps are filled.
         steps: of training that were run.
-        held_out: on held-out windows: "score", -log density of a number under the law; where a network was trained,
-            the mean loss of the "law" alone (1 where it fits) and of the "network".
+        held_out: what the trials came to (`Choice`); where a network was trained, the mean loss on held-out windows of
+            the "law" alone (1 where it fits) and of the "network".
     """
 
     denoiser: Kriged
+    scales: Scales
     length: int
     horizon: int
     steps: int = 0
     held_out: dict[str, float] = field(default_factory=dict)
+
+    def predict(self, series: Series, n: int, *, seed: int = 0, item: object = 0, steps: int = 16) -> Tensor:
+        """n fillings of what is missing (NaN) in the last `length` rows of a series, (n, C, length), in its unit."""
+        z, standard = self.scales.encode(series)
+        window = z.cut(max(0, len(z) - self.length), len(z))
+        drawn = self.sample([window], n, seed=seed, items=[item], steps=steps)[:, 0]
+        known = series.values[:, -drawn.shape[2] :]
+        return torch.where(known.isnan(), standard.decode(drawn, window), known)
 
     def sample(
         self,
@@ -87,6 +93,7 @@ def learn(
     series: Sequence[Series],
     *,
     horizon: int = 0,
+    patterns: Tensor | None = None,
     lengths: Sequence[int] = (),
     minutes: float = 1.0,
     steps: int | None = None,
@@ -97,12 +104,14 @@ def learn(
     batch: int = 16,
     progress: Progress | None = None,
 ) -> SeriesModel:
-    """A model of standardized series.
+    """A model of series in their own units.
 
     Args:
         series: of the same channels, covariates and statics.
         horizon: rows to forecast; 0 for a model that fills gaps.
-        lengths: of windows, to choose from; by the data if not given.
+        patterns: to fill gaps, what is given of the windows that are asked about, (P, C, L); by default points, blocks
+            and whole channels are.
+        lengths: of windows, to choose from; by the data if not given. Patterns have a length of their own.
         minutes: how long the network may train; 0 for the law alone.
         steps: of training, in the place of `minutes`: the same model every time.
         progress: called with the steps done and in all.
@@ -110,19 +119,22 @@ def learn(
     Raises:
         ValueError: if the series are too short for a single window.
     """
-    lengths = [n for n in (lengths or suggested(series, horizon)) if any(len(one) >= n for one in series)]
+    lengths = lengths or ([patterns.shape[2]] if patterns is not None else suggested(series, horizon))
+    lengths = [n for n in lengths if any(len(one) >= n for one in series)]
     if not lengths:
         raise ValueError("the series are shorter than every window: give longer ones, or a shorter horizon.")
+    C, F, S = series[0].values.shape[0], len(series[0].covariates), len(series[0].static)
     hide = strategy(series, horizon)
-    train, tried = split(series)
-    score, law, length, taper = _choose_law(train, tried, lengths, hide, horizon, seed)
-    table = covariance([one.values for one in series], law.table.shape[2] // 2)
-    final = replace(law, table=tapered(table, taper))
-    process = LinearBeta()
-    alone = SeriesModel(Kriged(None, final, process, _clock), length, horizon, 0, {"score": score})
+    if not horizon and patterns is None:
+        some = torch.ones(16, C, lengths[-1], dtype=torch.bool)
+        patterns = hide(some, Seeds.keyed(seed, (("pattern", b) for b in range(16))))
+    choice = choose(series, horizon, patterns, lengths)
+    length, process = choice.length, LinearBeta()
+    alone = SeriesModel(
+        Kriged(None, choice.law, process, _clock), choice.scales, length, horizon, 0, dict(choice.held_out)
+    )
     if steps == 0 or (steps is None and minutes <= 0.0):
         return alone
-    C, F, S = series[0].values.shape[0], len(series[0].covariates), len(series[0].static)
     torch.manual_seed(seed)  # the first weights, and no draw after them
     recipe = Recipe(
         channels=C,
@@ -136,17 +148,18 @@ def learn(
         steps=LEVELS,
         patch=max(1, length // 32),
     )
-    denoiser = Kriged(recipe.net(), law, process, _clock)
+    denoiser = Kriged(recipe.net(), choice.law, process, _clock)
     loss = KrigedLoss(denoiser, hide, noisy=NOISY, clean=CLEAN)
+    train, tried = split([choice.scales.encode(one)[0] for one in series])
     windows = Windows(train, length)
     judge = _Judge(tried, length, hide, seed)
-    before = judge(KrigedLoss(Kriged(None, law, process, _clock), hide, noisy=NOISY, clean=CLEAN))
+    before = judge(KrigedLoss(alone.denoiser, hide, noisy=NOISY, clean=CLEAN))
     done, best = _train(loss, windows, judge, before, minutes, steps, seed, rate, batch, progress)
-    found = {"score": score, "law": before, "network": best[0]}
+    found = {**alone.held_out, "law": before, "network": best[0]}
     if best[1] is None:
         return replace(alone, steps=done, held_out=found)
-    kept = Kriged(best[1].denoiser.net, final, process, _clock).eval().requires_grad_(False)
-    return SeriesModel(kept, length, horizon, done, found)
+    kept = best[1].denoiser.eval().requires_grad_(False)
+    return replace(alone, denoiser=kept, steps=done, held_out=found)
 
 
 def strategy(series: Sequence[Series], horizon: int) -> Hide:
@@ -226,51 +239,6 @@ def late(tried: Sequence[Series], length: int, count: int = TRIED) -> list[Serie
     return [
         one.cut(start, start + length) for one, start in (places[int(i * step)] for i in range(int(len(places) / step)))
     ]
-
-
-def _choose_law(
-    train: Sequence[Series], tried: Sequence[Series], lengths: Sequence[int], hide: Hide, horizon: int, seed: int
-) -> tuple[float, Kriging, int, float]:
-    """(score, the law, the length of its window, its taper) of the least `_score` on held-out windows."""
-    table = covariance([one.values for one in train], max(lengths))
-    best: tuple[float, Kriging, int, float] | None = None
-    for length in lengths:
-        x0, cond = stacked(late(tried, length))
-        valid = cond["valid"].bool()
-        given = hide(valid, Seeds.keyed(seed, (("law", b) for b in range(len(x0)))))
-        for floor, taper, dof in itertools.product(FLOORS, TAPERS, DOFS):
-            law = Kriging(tapered(table, taper * length), floor, dof=dof)
-            posterior = law.posterior(torch.where(given, x0, 0.0), given, cond["time"], valid & ~given)
-            z, kept = posterior.encode(x0).double(), posterior.wanted
-            # The spread that these windows show, channel by channel, drawn towards 1 where there are few.
-            square = (z**2 * kept).sum((0, 2)) + 20.0
-            gain = (square / (kept.sum((0, 2)) + 20.0)).sqrt().clamp(0.2, 3.0)
-            score = _score(posterior, z / gain[:, None], gain)
-            if best is None or score < best[0]:
-                best = (score, replace(law, gain=gain), length, taper * length)
-    assert best is not None
-    return best
-
-
-def _score(posterior: Posterior, z: Tensor, gain: Tensor) -> float:
-    """-log density of a number: the mean of that of each by itself, and of that of all of a window together.
-
-    The first asks for good intervals, the second for numbers that go together as they do.
-    """
-    s = posterior.std.double() * gain[:, None]
-    alone = ((s.log() + 0.5 * z**2) * posterior.wanted).sum()
-    change = -0.5 * (z**2 * posterior.wanted).sum()
-    for rows, h, R in posterior.parts:
-        root = torch.linalg.cholesky(R + 1e-9 * torch.eye(len(R), dtype=R.dtype))
-        white = torch.linalg.solve_triangular(root, z.flatten(1)[rows][:, h].T, upper=False)
-        change = change + len(rows) * root.diagonal().log().sum() + 0.5 * white.square().sum()
-    return float((alone + 0.5 * change) / posterior.wanted.sum().clamp(min=1))
-
-
-def tapered(table: Tensor, reach: float) -> Tensor:
-    """K(lag) exp(-(lag / reach)^2 / 2): what is known of long lags is mostly noise where the series are short."""
-    lag = torch.arange(table.shape[2], dtype=torch.float64) - table.shape[2] // 2
-    return table * torch.exp(-0.5 * (lag / reach) ** 2)
 
 
 def _train(
