@@ -1,8 +1,8 @@
 """Restoration through a latent space and through pixels, on Fashion-MNIST, at equal calls of the network.
 
-    python benchmarks/latent.py --root ROOT --model RUN/prior --out benchmarks/data/latent.json
+    python benchmarks/latent.py --root ROOT --out benchmarks/data/latent.json
 
-The model of `sfumato.zoo.train_latent` with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM,
+The shipped model `latent` with DPS, PSLD, ReSample and STSL, the shipped `fashion` model with DDRM,
 DiffPIR, DPS and the library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost
 pixels, enlargement by 2 and 4, a blur. One sample of each. The weight that each gradient method has is the best of
 three on --tuning training pictures, task by task; nothing is tuned on the test pictures. Beside them what the
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from shared import options, show
+from shared import keep, options, show
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -122,10 +122,9 @@ def line(result: dict[str, Any], name: str) -> str:
 def main() -> None:
     """Parses the command line, restores, scores, writes."""
     parser = options(__doc__)
-    parser.add_argument("--model", required=True, help="the folder RUN/prior of sfumato.zoo.train_latent")
+    parser.add_argument("--model", default="latent", help="or a folder RUN/prior of sfumato.zoo.train_latent")
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--tuning", type=int, default=4)
-    parser.add_argument("--figures", action="store_true", help="writes benchmarks/data/figures of the three keys")
     args = parser.parse_args()
     models = {"latent": sf.load(args.model), "fashion": sf.load("fashion")}
     tuning, truth = (
@@ -152,16 +151,9 @@ def main() -> None:
             args.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     if args.picture:
         show(args.picture, 2.0 * torch.stack([torch.stack(row)[:, 0] for row in sheet.values()]) - 1.0, 3)
-    for key, name in KEYS.items() if args.figures else ():
-        figure = {
-            "data": f"Fashion-MNIST, {args.count} test pictures, noise {SIGMA}",
-            "figure": line(result, name),
-            "command": "python benchmarks/latent.py --root ROOT --model RUN/prior --out OUT.json --figures",
-            "minutes": result["minutes"],
-        }
-        path = args.out.parent / "figures" / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figure, indent=1) + "\n", "utf-8")
+    args.began -= 60 * before
+    for key, name in KEYS.items():
+        keep(args, key, f"Fashion-MNIST, {args.count} test pictures, noise {SIGMA}", line(result, name))
 
 
 if __name__ == "__main__":
