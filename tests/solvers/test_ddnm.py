@@ -91,7 +91,7 @@ def test_simplified_form_on_the_identity_is_ddrm_without_fresh_noise(world, sigm
 
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_simplified_form_knows_how_much_noise_the_inverse_magnifies(world, scale):
-    """y = c x + n is y / c = x + n / c: the same answer, on either side of c = 1; of rows with gains of their own too."""
+    """y = c x + n is y / c = x + n / c: the same answer, either side of c = 1; rows have gains of their own."""
     D, times = world.denoiser(LinearBeta()), grids.uniform(15)
     m = _measured(world, LinearFunction(lambda x: scale * x, (3,)), sigma=0.2)
     plain = sf.Measurement(LinearFunction(lambda x: 1.0 * x, (3,)), m.y / scale, 0.2 / scale)

@@ -31,9 +31,9 @@ class DDNM(Solver):
     - sigma_y > 0 and a Linear operator, simplified DDNM+:
       x_s = alpha_s (D + lambda A^+ (y - A D)) + sqrt(gamma) z, with lambda = 1, gamma = sigma_s^2 - (alpha_s k)^2
       where that is positive, else lambda = sigma_s / (alpha_s k), gamma = 0. Its null space too gets the reduced
-      noise. k is the noise of A^+ y, as if every direction had the same: the paper writes it for A^+ of unit gain, where
-      k = sigma_y; elsewhere k = sigma_y |A^+ w| / |A A^+ w| for one white w, the same for all (ours): projections of a
-      Radon transform come back with ten times their noise, and unit gain imposed it.
+      noise. k is the noise of A^+ y, taken alike in all directions: sigma_y in the paper, whose A^+ has unit gain;
+      elsewhere sigma_y |A^+ w| / |A A^+ w| for one white w (ours). The inverse of a Radon transform magnifies noise
+      several times, and with unit gain the result kept it.
 
     Never exact, as DDRM. Times are the paper's, 0, 10, ..., 990 of a table of 1000, and uniform on other processes; an
     upward move draws q(x_s | x_t) as in its algorithm 2 (the public code draws q(x_s | last D)).

@@ -37,15 +37,16 @@ class ScoreMedical(Solver):
     opposite was not sampled then counts fully instead of by half; `Radon`'s is found by conjugate gradients, which is
     slow, and `Fourier(kspace.radial(...))` is the fast view of the same spokes.
 
-    `trust` and `snr` were tuned for each data set, at a thousand levels. The defaults are those of tomography (LIDC, 320
-    pixels, 23 views); `ScoreMedical.mri()` has those of BraTS. The state is noisier than the network is told: the
-    corrector settles at 1 + snr^2 times the variance of white data, and where the score is steepest, in fine detail, at
-    up to 2.7 times with snr = 0.517 (an exact recursion in the tests); the predictor leaves the noise of the level that
-    it came from, sigma_t^2 / sigma_s^2 times too much, 1.02 at a thousand levels and 7 at twenty. An exact denoiser
-    forgives the second, a small network takes it for structure: grain, below zero-filling. The ancestral predictor leaves
-    the right noise at any number of levels, and snr = 0.16, Score SDE's, 3 % too much (docs/medical.md has figures).
-    Norms of the corrector are per sample, where the public code takes means
-    over the batch. Two network calls a step, and one at the end.
+    `trust` and `snr` were tuned for each data set, at a thousand levels. The defaults are those of tomography (LIDC,
+    320 pixels, 23 views); `ScoreMedical.mri()` has those of BraTS. Norms of the corrector are per sample, where the
+    public code takes means over the batch. Two network calls a step, and one at the end.
+
+    The state is noisier than the network is told. The corrector settles at 1 + snr^2 times the variance on white data,
+    and in fine detail, where the score is steepest, at more (2.7 times with snr = 0.517 in the tests, which have the
+    exact recursion); the predictor leaves the noise of the level that it came from, sigma_t^2 / sigma_s^2 times too
+    much: 1.02 at a thousand levels, 7 at twenty. An exact denoiser forgives the second; a small network takes both for
+    structure, and the picture is grain. The ancestral predictor leaves the right noise at any number of levels, and
+    snr = 0.16, Score SDE's, 3 % too much: docs/medical.md has both.
 
     Args:
         steps: N, noise levels.
