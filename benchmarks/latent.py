@@ -6,8 +6,8 @@ The shipped model `latent` with DPS, PSLD, ReSample and STSL, the shipped `fashi
 DiffPIR, DPS and the library's own choice, on the first --count test pictures, noise 0.02 of the range: a hole, lost
 pixels, enlargement by 2 and 4, a blur. One sample of each. The weight that each gradient method has is the best of
 three on --tuning training pictures, task by task; nothing is tuned on the test pictures. Beside them what the
-autoencoder keeps of 500 test pictures: about what a method in its space can reach. A rerun without --picture does what is
-missing in --out.
+autoencoder keeps of 500 test pictures: about what a method in its space can reach. A rerun without --picture does what
+is missing in --out.
 """
 
 from __future__ import annotations
