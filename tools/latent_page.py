@@ -59,8 +59,9 @@ def figures(result: dict[str, Any]) -> str:
     """The generated part of the page."""
     return f"""\
 {result["pictures"]} test pictures, noise {result["sigma"]} of the range, {result["calls"]} calls of the network, one
-sample of each. **{coded(result)}: about what a method in its space can reach at best.** The misfit is the mean square of y - A x over
-the variance of its noise, 1 for the truth.
+sample of each. **{coded(result)}:
+about what a method in its space can reach at best.** The misfit is the mean square of y - A x over the variance of its
+noise, 1 for the truth.
 
 {tables(result)}
 

@@ -180,8 +180,8 @@ def test_the_solver_that_is_chosen(model: sf.Model) -> None:
 
 
 def test_the_shipped_model(tmp_path: Path) -> None:
-    """`latent` knows its own draws: the autoencoder copies them, and of their codes under as much noise the prior leaves
-    less than half of the error that a scalar estimate would, v / (1 + v). By command too, in the size of the file."""
+    """`latent` knows its own draws: the autoencoder copies them, and of their codes under as much noise the prior
+    leaves less than half of the error of a scalar estimate, v / (1 + v). By command too, in the size of the file."""
     model = sf.load("latent")
     assert sum(path.stat().st_size for path in find("latent").iterdir()) < 3_000_000
     x = model.sample(8, seed=3, steps=20)
