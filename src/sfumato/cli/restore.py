@@ -11,7 +11,8 @@ import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.degradations import Kind, build, check, stored
+from sfumato.cli.degradations import EXACT, Kind, build, check, stored
+from sfumato.cli.judging import judge
 from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Settings:
     acceleration: float = 0.0
     views: int = 0
     width: int = 0
+    bits: int = 0
+    exposure: float = 0.0
+    margin: int = 0
 
     def path(self, name: str) -> Path:
         """The path in a field."""
@@ -104,6 +108,11 @@ def command(
         float, typer.Option(min=0.0, help="mri --simulate: 1 of how many columns of k-space; 4 if not given.")
     ] = 0.0,
     views: Annotated[int, typer.Option(min=0, help="ct --simulate: projections; 60 if not given.")] = 0,
+    bits: Annotated[int, typer.Option(min=0, max=8, help="quantize: of each number.")] = 0,
+    exposure: Annotated[
+        float, typer.Option(min=0.0, help="clip: how many times too bright; camera-blur: above 1 lights are clipped.")
+    ] = 0.0,
+    margin: Annotated[int, typer.Option(min=0, help="phase: zeros on each side before the Fourier transform.")] = 0,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
@@ -146,6 +155,9 @@ def command(
         acceleration=acceleration,
         views=views,
         width=width,
+        bits=bits,
+        exposure=exposure,
+        margin=margin,
     )
     if file.is_dir() and not scans.is_scan(file):
         folder(wanted, out, console, part, block, dry=dry)
@@ -184,7 +196,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         folder(wanted, out, console, dry=dry)
         return
     check(wanted)
-    if wanted.simulate and wanted.sigma is None and wanted.operator != "jpeg":
+    if wanted.simulate and wanted.sigma is None and wanted.operator not in EXACT:
         raise typer.BadParameter("--simulate needs --sigma: how much noise to add (0 for none).")
     began = time.perf_counter()
     where = options.device(wanted.device)
@@ -226,7 +238,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "solver": repr(method),
         "reason": reason,
         "sigma": m.sigma,
-        "sigma_estimated": wanted.sigma is None and wanted.operator != "jpeg",
+        "sigma_estimated": wanted.sigma is None and wanted.operator not in EXACT,
         "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
@@ -280,6 +292,8 @@ def measure(
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)
+    if wanted.operator == "quantize":
+        return Measurement(operator, operator(x)), None, grey  # its file's numbers, at the middles of their bins
     faintest = 0.0
     if wanted.operator == "blind-deblur":
         faintest = FAINTEST
@@ -334,32 +348,6 @@ def choose(wanted: Settings, model: Model, m: Measurement) -> tuple[Solver, str]
     except TypeError as error:
         raise typer.BadParameter(str(error)) from None
     return solver, reason
-
-
-def judge(m: Measurement, result: Result, clean: Tensor | None, console: Console) -> dict[str, float]:
-    """Chi-square of the residual, and scores where the truth is known; warns on a mismatch."""
-    from sfumato import metrics
-    from sfumato.operators.levels import chi_square
-
-    found: dict[str, float] = {}
-    if m.sigma > 0.0:
-        known = [m] * len(result.samples)
-        if result.found is not None:
-            known = [replace(m, operator=m.operator.at(kernel)) for kernel in result.found]
-        ratio = sum(float(chi_square(n, x).mean()) for n, x in zip(known, result.samples, strict=True)) / len(known)
-        found["chi_square"] = ratio
-        if ratio > 1.5 or (ratio < 0.5 and "Direct(steps=1)" not in result.solver):
-            side = "larger" if ratio > 1 else "smaller"
-            console.warn(
-                f"the result differs from the input by {ratio**0.5:.2g} times sigma = {m.sigma:.4g}, 1 is expected: "
-                f"the noise is {side} than stated, the operator another, or the solver needs more steps."
-            )
-    if clean is not None:
-        answer = result.mean.clamp(0.0, 1.0)
-        found["psnr"] = float(metrics.psnr(answer, clean).mean())
-        if clean.ndim == 4 and min(clean.shape[2:]) >= 11:
-            found["ssim"] = float(metrics.ssim(answer, clean).mean())
-    return found
 
 
 def _write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, Any]:
