@@ -33,7 +33,8 @@ class DDNM(Solver):
       where that is positive, else lambda = sigma_s / (alpha_s k), gamma = 0. Its null space too gets the reduced
       noise. k is the noise of A^+ y, taken alike in all directions: sigma_y in the paper, whose A^+ has unit gain;
       elsewhere sigma_y |A^+ w| / |A A^+ w| for one white w (ours). The inverse of a Radon transform magnifies noise
-      several times, and with unit gain the result kept it.
+      several times, and with unit gain the result kept it. Once sigma_s < alpha_s k nothing is drawn any more: where k
+      is large, the samples of one y hardly differ, and their spread says nothing.
 
     Never exact, as DDRM. Times are the paper's, 0, 10, ..., 990 of a table of 1000, and uniform on other processes; an
     upward move draws q(x_s | x_t) as in its algorithm 2 (the public code draws q(x_s | last D)).
