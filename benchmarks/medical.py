@@ -162,9 +162,9 @@ def answers(task: str, m: Measurement, model: Any, done: set[str], drawn: bool) 
     kind = task.split("-")[0]
     for key, function in classical(kind, m).items():
         if key not in done and (key in DRAWN or not drawn):
-            began = time.perf_counter()
+            began = time.process_time()
             x = function()
-            yield key, {"samples": x[None], "seconds": time.perf_counter() - began, "nfe": 0}
+            yield key, {"samples": x[None], "seconds": time.process_time() - began, "nfe": 0}
     for key, solver in solvers(kind).items():
         if key not in done and (key in DRAWN or not drawn):
             try:
@@ -175,9 +175,9 @@ def answers(task: str, m: Measurement, model: Any, done: set[str], drawn: bool) 
 
 def timed(model: Any, m: Measurement, solver: Solver, samples: int) -> dict[str, Any]:
     """The samples of a solver, with the seconds of one and its calls."""
-    began = time.perf_counter()
+    began = time.process_time()
     result = model.restore(m, solver=solver, samples=samples, seed=0)
-    return {"samples": result.samples, "seconds": (time.perf_counter() - began) / samples, "nfe": result.nfe}
+    return {"samples": result.samples, "seconds": (time.process_time() - began) / samples, "nfe": result.nfe}
 
 
 def classical(kind: str, m: Measurement) -> dict[str, Callable[[], Tensor]]:
