@@ -68,7 +68,9 @@ def main() -> None:
     if args.tune:
         write(args, {"tuned": tuned(args.root, model)})
         return
-    found = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {"rows": [], "minutes": 0.0}
+    found: dict[str, Any] = {"rows": [], "minutes": 0.0}
+    if args.out.exists():
+        found = json.loads(args.out.read_text("utf-8"))
     args.began -= 60 * found["minutes"]
     rows = [row for row in found["rows"] if row["method"] not in args.again]
     have, sheet = {(row["task"], row["slice"], row["method"]) for row in rows}, []
