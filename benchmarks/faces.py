@@ -6,7 +6,8 @@ python3-skimage ships 100 small faces. A diffusion model and a regression networ
 trained on the first 80, mirrored, shifted and with another gamma; the other 20 are reduced by 4, given noise of 0.05,
 stored as JPEG of quality 40, and enlarged bicubically. PSNR, SSIM and detail (the standard deviation of the Laplacian
 over the true one's) with 95 % intervals over the 20. Eighty faces are far too few for a prior of faces: what it adds is
-the mean look of these eighty, and nothing here says how the methods do on faces at the sizes of their papers.
+the mean look of these eighty, and nothing here says how the methods do on faces at the sizes of their papers. --picture
+FOLDER gets KEY.png of each method.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from sfumato.solvers.difface import Absolute
 from sfumato.training import Denoising, Ema, LogNormal, fit, warmup_decay
 
 SIZE, TRAIN = 25, 80
+SHOWN = {  # rows of the pictures, below the truth
+    "difface": ("bicubic", "regression", "difface"),
+    "dr2": ("bicubic", "dr2", "dr2 on regression"),
+}
 
 
 class Faces:
@@ -128,10 +133,9 @@ def main() -> None:
     rest = f"plain regression {said('regression')}; bicubic {said('bicubic')} (95 % intervals; detail 1 is the truth's)"
     keep(args, "difface", data, f"{said('difface')}; {rest}")
     keep(args, "dr2", data, f"{said('dr2')}; after the regression {said('dr2 on regression')}; {rest}")
-    rows = [truth, *answers.values()]
-    sheet(args.picture, [list(row[:12]) for row in rows], 2)
-    if args.picture is not None:
-        sheet(args.picture.with_name("dr2.png"), [list(row[:12]) for row in rows], 2)
+    for key, shown in SHOWN.items() if args.picture is not None else ():
+        rows = [truth, *(answers[name] for name in shown)]
+        sheet(args.picture / f"{key}.png", [list(row[:12]) for row in rows], 2)
 
 
 class Restorer(nn.Module):

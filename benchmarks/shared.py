@@ -49,13 +49,14 @@ def halved(data: Labelled, count: int | None = None) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
-def write(args: argparse.Namespace, result: dict[str, Any]) -> None:
-    """The figures, with minutes and version, to --out and to the terminal."""
+def write(args: argparse.Namespace, result: dict[str, Any], *, quiet: bool = False) -> None:
+    """The figures, with minutes and version, to --out and, unless `quiet`, to the terminal."""
     whole = {**result, "minutes": round((time.perf_counter() - args.began) / 60, 1), "sfumato": sfumato.__version__}
     text = json.dumps(whole, indent=1) + "\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, "utf-8")
-    print(text)
+    if not quiet:
+        print(text)
 
 
 def keep(args: argparse.Namespace, key: str, data: str, figure: str, *, more: str = "") -> None:

@@ -1,6 +1,7 @@
 """The pages run: every Python block of the documents and every script of the gallery, held to what it claims."""
 
 import importlib.util
+import json
 import re
 import runpy
 import sys
@@ -194,6 +195,16 @@ def test_pages_of_methods_are_fresh() -> None:
     for key, page in names["pages"]().items():
         for link in re.findall(r"\]\((\.\./[^)]+)\)", page):
             assert (ROOT / "docs" / "methods" / link).resolve().exists(), (key, link)
+
+
+def test_captions_stand_below_pictures_that_differ() -> None:
+    """A caption of a picture that is not there is never read, and one picture must not pass for that of two methods."""
+    pictures = {path.stem: path.read_bytes() for path in (ROOT / "docs" / "pictures").glob("*.png")}
+    captions = json.loads((ROOT / "docs" / "pictures" / "captions.json").read_text("utf-8"))
+    assert captions.keys() <= pictures.keys() and len(set(pictures.values())) == len(pictures)
+    pages = tool("methods_table")["pages"]()
+    for key, text in captions.items():
+        assert f"(../pictures/{key}.png)\n\n{text}\n" in pages[key]
 
 
 def test_a_trained_method_without_a_figure_works_only_partly() -> None:

@@ -1,6 +1,6 @@
-"""Writes the figures of docs/latent.md from benchmarks/data/latent.json: a table for each task. Run: `make docs`.
+"""Writes the figures of docs/latent.md, and of the model's card, from benchmarks/data/latent.json. Run: `make docs`.
 
-Between `<!-- figures -->` and `<!-- end -->` the page is made here; the rest is written by hand.
+Between `<!-- figures -->` and `<!-- end -->` the pages are made here; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PAGE, DATA = ROOT / "docs/latent.md", ROOT / "benchmarks/data/latent.json"
+CARD = ROOT / "src/sfumato/zoo/latent/README.md"
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -56,12 +57,11 @@ def verdict(result: dict[str, Any]) -> str:
 
 def figures(result: dict[str, Any]) -> str:
     """The generated part of the page."""
-    kept = result["autoencoder"]
     return f"""\
 {result["pictures"]} test pictures, noise {result["sigma"]} of the range, {result["calls"]} calls of the network, one
-sample of each. **The autoencoder alone, picture to code and back, reaches {kept["psnr"]} dB (± {kept["error"]}; SSIM
-{kept["ssim"]}): about what a method in its space can reach at best.** The misfit is the mean square of y - A x over
-the variance of its noise, 1 for the truth.
+sample of each. **{coded(result)}:
+about what a method in its space can reach at best.** The misfit is the mean square of y - A x over the variance of its
+noise, 1 for the truth.
 
 {tables(result)}
 
@@ -73,12 +73,32 @@ SSIM, misfit and weights in the order of the tasks above.
 the table.](pictures/latent.png)"""
 
 
+def coded(result: dict[str, Any]) -> str:
+    """What the autoencoder keeps."""
+    kept = result["autoencoder"]
+    return (
+        f"The autoencoder alone, picture to code and back, reaches {kept['psnr']} dB (± {kept['error']}; SSIM "
+        f"{kept['ssim']}) on {result['coded']} test pictures"
+    )
+
+
+def filled(page: Path, made: str) -> str:
+    """A page with its figures brought up to date."""
+    before, rest = page.read_text("utf-8").split("<!-- figures -->")
+    return f"{before}<!-- figures -->\n{made}\n<!-- end -->{rest.split('<!-- end -->')[1]}"
+
+
 def main() -> None:
-    """Writes the page."""
-    before, rest = PAGE.read_text("utf-8").split("<!-- figures -->")
-    after = rest.split("<!-- end -->")[1]
-    made = figures(json.loads(DATA.read_text("utf-8"))) if DATA.exists() else "**Not measured yet.**"
-    PAGE.write_text(f"{before}<!-- figures -->\n{made}\n<!-- end -->{after}", "utf-8")
+    """Writes both."""
+    page, card = "**Not measured yet.**", "**Not measured yet.**"
+    if DATA.exists():
+        result = json.loads(DATA.read_text("utf-8"))
+        page = figures(result)
+        card = (
+            f"{coded(result)}. Restored through it, one sample, and through `fashion` in pixels:\n\n{verdict(result)}"
+        )
+    for path, made in ((PAGE, page), (CARD, card)):
+        path.write_text(filled(path, made), "utf-8")
 
 
 if __name__ == "__main__":

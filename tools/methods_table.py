@@ -2,7 +2,7 @@
 
 Nothing in them is typed by hand: keys and papers come from the catalogue, files and what they say from the recipes,
 tests from the text of the test files, figures from benchmarks/data (figures/KEY.json and solvers_world.json), pictures
-from docs/pictures/KEY.png. `make docs` writes them; a test fails where they are stale.
+from docs/pictures/KEY.png and captions.json beside them. `make docs` writes them; a test fails where they are stale.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"
 PAGES = ROOT / "docs" / "methods"
 FIGURES = ROOT / "benchmarks" / "data" / "figures"
+CAPTIONS = ROOT / "docs" / "pictures" / "captions.json"  # of the pictures that do not speak for themselves, by hand
 WORLDS = ROOT / "benchmarks" / "data" / "solvers_world.json"
 # Tests and folders of tests that use methods by name and test something else: costs, pages, look-ups, the command line.
 ABOUT_THE_FRAME = {"test_project", "test_docs", "test_cost", "test_recipes", "cli", "zoo"}
@@ -145,6 +146,8 @@ def _page(row: Row, worlds: list[dict[str, Any]]) -> str:
         lines += [f"sfumato bench solvers --world all --solver {row.key}", "```", ""]
     if (ROOT / "docs" / "pictures" / f"{row.key}.png").exists():
         lines += [f"![{row.key}](../pictures/{row.key}.png)", ""]
+        caption = json.loads(CAPTIONS.read_text("utf-8")).get(row.key)
+        lines += [caption, ""] if caption else []
     lines += ["## Held to its paper by", "", *(f"- [{Path(p).name}](../../{p})" for p in (row.test,) if p), ""]
     return "\n".join(lines)
 

@@ -18,6 +18,8 @@ from sfumato.cli.main import app
 from sfumato.cli.outputs import digest, grid
 from sfumato.codecs import Affine
 from sfumato.noise import Noise
+from sfumato.operators import Blur, PhaseRetrieval
+from sfumato.operators.nonlinear_blur import encoded, light
 from sfumato.recipes.edm import Recipe
 from sfumato.zoo import Model
 
@@ -218,6 +220,45 @@ def test_every_operator_runs_both_ways(
         assert float(read_image(out / "input.png")[:, :, ::2].abs().max()) == 0.0
 
 
+NONLINEAR = {
+    "quantize": (["--bits", "2"], lambda x: ((4 * x).floor().clamp(max=3) + 0.5) / 4),
+    "clip": (["--exposure", "2", "--sigma", "0"], lambda x: (2 * x).clamp(max=1)),
+    "camera-blur": (
+        ["--std", "1", "--exposure", "1.5", "--sigma", "0"],
+        lambda x: encoded((1.5 * Blur.gaussian((20, 24), 1.0)(light(x))).clamp(max=1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("operator", NONLINEAR)
+def test_operators_that_are_not_linear(picture: Path, tiny: Path, tmp_path: Path, operator: str) -> None:
+    """A clean picture is damaged as the operator says and scored; a damaged one is taken as it is, what is quantized at
+    the middles of its bins; DPS restores both."""
+    words, damaged = NONLINEAR[operator]
+    common = ("--operator", operator, *words, "--steps", 2, "--model", tiny, "-q")
+    call("restore", picture, *common, "--simulate", "-o", tmp_path / "simulated")
+    seen, clean = read_image(tmp_path / "simulated" / "input.png"), read_image(picture)
+    torch.testing.assert_close(seen, damaged(clean[None])[0], atol=0.5 / 255 + 1e-5, rtol=0)
+    content = json.loads((tmp_path / "simulated" / "manifest.json").read_text())
+    assert content["solver"].startswith("DPS(") and "psnr" in content
+    assert not content["sigma_estimated"] and content["sigma"] == 0.0
+    call("restore", tmp_path / "simulated" / "input.png", *common, "-o", tmp_path / "real")
+    torch.testing.assert_close(read_image(tmp_path / "real" / "input.png"), seen, atol=1e-6, rtol=0)
+    assert read_image(tmp_path / "real" / "restored.png").shape == clean.shape
+
+
+def test_phase_retrieval(picture: Path, tiny: Path, tmp_path: Path) -> None:
+    """From a picture, and from the sizes of a spectrum in a NumPy file."""
+    common = ("--operator", "phase", "--margin", 3, "--sigma", 0.01, "--steps", 2, "--model", tiny, "-q")
+    call("restore", picture, *common, "--simulate", "-o", tmp_path / "simulated")
+    assert read_image(tmp_path / "simulated" / "input.png").shape == (3, 26, 30)
+    np.save(tmp_path / "sizes.npy", PhaseRetrieval(3)(read_image(picture)[None])[0].numpy())
+    call("restore", tmp_path / "sizes.npy", *common, "-o", tmp_path / "real")
+    assert read_image(tmp_path / "real" / "restored.png").shape == (3, 20, 24)
+    result = call("restore", tmp_path / "sizes.npy", *common, "--margin", 13, "-o", tmp_path / "none", code=3)
+    assert "30 x 26 leaves no picture inside a margin of 13" in result.stderr
+
+
 def test_a_blind_solver_writes_the_kernel_and_is_judged_with_it(picture: Path, tiny: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "kernel.npy", np.array([[0.0, 1, 0], [1, 4, 1], [0, 1, 0]]))
     out, words = tmp_path / "out", ("--steps", 3, "--set", "moves=1", "--set", "rounds=1", "--set", "begin=1.0")
@@ -289,6 +330,17 @@ def test_a_result_with_kernels_is_judged_with_each() -> None:
         (["--operator", "deblur", "--std", "1", "--kernel", "k.png"], "one of them"),
         (["--operator", "deblur", "--std", "1", "--border", "odd"], "circular, reflect, zero, valid, got 'odd'"),
         (["--operator", "inpaint", "--border", "zero"], "--border does not belong to --operator inpaint"),
+        (["--operator", "quantize"], "needs --bits, 1 to 8"),
+        (["--operator", "quantize", "--bits", "2", "--sigma", "0.1"], "has no --sigma"),
+        (["--operator", "quantize", "--bits", "9"], "'--bits'"),
+        (["--operator", "clip"], "needs --exposure, above 1"),
+        (["--operator", "clip", "--exposure", "1"], "needs --exposure, above 1"),
+        (["--operator", "deblur", "--std", "1", "--exposure", "2"], "--exposure does not belong to --operator deblur"),
+        (["--operator", "clip", "--exposure", "2", "--bits", "2"], "--bits does not belong to --operator clip"),
+        (["--operator", "clip", "--exposure", "2", "--margin", "2"], "--margin does not belong to --operator clip"),
+        (["--operator", "camera-blur"], "camera-blur needs --kernel FILE or --std"),
+        (["--operator", "phase", "--simulate"], "phase needs --sigma"),
+        (["--operator", "phase", "--sigma", "0.1"], "with --simulate, and on the sizes of a spectrum"),
         (["--operator", "enlarge"], "needs --factor"),
         (["--operator", "enlarge", "--factor", "1"], "at least 2"),
         (["--operator", "enlarge", "--factor", "2", "--filter", "odd"], "box or bicubic"),

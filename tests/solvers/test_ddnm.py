@@ -9,6 +9,7 @@ from sfumato import grids
 from sfumato.operators import Identity, LinearFunction, Mask
 from sfumato.processes import Cosine, LinearBeta, Rectified
 from sfumato.solvers import DDNM, DDRM
+from sfumato.solvers.ddnm import gain
 
 
 def _measured(world, A, n=3, sigma=0.0):
@@ -86,6 +87,30 @@ def test_simplified_form_on_the_identity_is_ddrm_without_fresh_noise(world, sigm
     simple = _run(DDNM(), D, m, times)
     same = _run(DDRM(eta=0.0), D, sf.Measurement(Identity(), m.y, sigma), times)
     torch.testing.assert_close(simple, same, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_simplified_form_knows_how_much_noise_the_inverse_magnifies(world, scale):
+    """y = c x + n is y / c = x + n / c: the same answer, either side of c = 1; rows have gains of their own."""
+    D, times = world.denoiser(LinearBeta()), grids.uniform(15)
+    m = _measured(world, LinearFunction(lambda x: scale * x, (3,)), sigma=0.2)
+    plain = sf.Measurement(LinearFunction(lambda x: 1.0 * x, (3,)), m.y / scale, 0.2 / scale)
+    expected = _run(DDNM(), D, plain, times)
+    torch.testing.assert_close(_run(DDNM(), D, m, times), expected, atol=1e-10, rtol=0)
+    each = torch.tensor([[scale], [1.0], [0.5]], dtype=torch.float64)
+    rows = LinearFunction(lambda x: (each.to(x) if len(x) == 3 else scale) * x, (3,))
+    own = _run(DDNM(), D, sf.Measurement(rows, m.y, 0.2), times)
+    torch.testing.assert_close(own[0], expected[0], atol=1e-10, rtol=0)
+    assert float((own[1:] - _run(DDNM(), D, m, times)[1:]).abs().max()) > 0.01
+
+
+def test_the_gain_is_the_mean_over_directions():
+    """Half of the singular values 1, half 1/2: A^+ has the root mean square gain sqrt((1 + 4) / 2); none: 1."""
+    s = torch.where(torch.arange(4000) % 2 == 0, 1.0, 0.5)
+    y = torch.zeros(2, 4000)
+    found = gain(LinearFunction(lambda x: s * x, (4000,)), y)
+    assert found.shape == (2,) and found.tolist() == pytest.approx([math.sqrt(2.5)] * 2, rel=0.04)
+    assert gain(Mask(torch.zeros(4000)), y).tolist() == [1.0, 1.0]
 
 
 def test_simplified_form_gives_the_null_space_the_reduced_noise(affine_law):

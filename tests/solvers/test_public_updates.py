@@ -15,7 +15,21 @@ from sfumato.denoisers import Denoiser
 from sfumato.operators import Downsample, Mask, Matrix, Measurement
 from sfumato.processes import EDM, Geometric, Table
 from sfumato.samplers import DDIM, Sampler
-from sfumato.solvers import DAPS, DDNM, DDRM, DPS, PSLD, SNIPS, CoPaint, DiffPIR, PnPDM, REDDiff, RePaint, ReSample
+from sfumato.solvers import (
+    DAPS,
+    DDNM,
+    DDRM,
+    DPS,
+    PSLD,
+    SNIPS,
+    CoPaint,
+    DiffPIR,
+    PnPDM,
+    REDDiff,
+    RePaint,
+    ReSample,
+    ScoreMedical,
+)
 from sfumato.solvers.conditional import sample_gaussian
 
 SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
@@ -228,6 +242,34 @@ def test_red_diff(given, task):
     torch.testing.assert_close(torch.stack(states), data[task], **SIX)
     *_, last = REDDiff(lr=0.5, lambda_=2.0).trajectory(D, m, noise, times=times)
     torch.testing.assert_close(last.x, data[f"{task}_b"], **SIX)
+
+
+class Sine(Denoiser):
+    """D = 0.5 sin(x) / (1 + sigma^2) + 0.1 on their five levels."""
+
+    process = Geometric(0.05, 4.0)
+
+    def forward(self, xt, t, cond=None):
+        return sf.Estimate(0.5 * torch.sin(xt) / (1.0 + self.process.sigma(t) ** 2) + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("run", "solver"),
+    [("whole", ScoreMedical(4, 1.0, 0.517, 1)), ("partly", ScoreMedical(4, 0.841, 0.246, 2))],
+    ids=["whole", "partly"],
+)
+def test_score_medical(given, run, solver):
+    """Mix, corrector, mix, predictor from level to level; and the ancestral predictor of the same code alone."""
+    data = theirs("score_medical")
+    z, image = (data[key].movedim(-1, 1) for key in ("z", "img"))
+    m = Measurement.simulate(ops.Fourier(data["mask"]), image, sigma=0.0, noise=sf.Noise(0))
+    memory, x = solver.init(Sine(), m, z), 4.0 * z
+    for i, state in enumerate(data[run][:3].movedim(-1, 2)):
+        x, _ = solver.step(Sine(), m, x, 1 - i / 4, 1 - (i + 1) / 4, memory, given(z))
+        torch.testing.assert_close(x, state, atol=1e-12, rtol=0)
+    alone = ScoreMedical(4, trust=0.0, moves=0, predictor="ancestral")
+    x, _ = alone.step(Sine(), m, 4.0 * z, 0.75, 0.5, memory, given(z))
+    torch.testing.assert_close(x, data["ancestral"].movedim(-1, 1), atol=1e-12, rtol=0)
 
 
 def test_repaint_schedule(ddpm):

