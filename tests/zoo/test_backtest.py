@@ -175,3 +175,19 @@ def test_of_floors_that_score_alike_the_least_is_taken() -> None:
     law = replace(choice.law, gain=None)
     R = law.posterior(torch.zeros(1, 2, 6), (torch.arange(6) < 3).expand(1, 2, 6), torch.arange(6.0)[None]).parts[0][2]
     assert float(R[0, 3]) > 0.8
+
+
+def test_a_channel_that_is_never_known_is_chosen_for_on_the_scale_of_the_others() -> None:
+    """Short series whose second channel is hidden throughout: only the scale of all the series says where it lies."""
+    panel = [Series.of(torch.stack([x := noise(40, seed=k), 3.0 * x + 100.0])) for k in range(12)]
+    patterns = torch.ones(1, 2, 40, dtype=torch.bool)
+    patterns[0, 1] = False
+    choice = choose(panel, 0, patterns, (40,))
+    assert choice.scales.shared is not None and choice.held_out["shared"] == 1.0
+    # The errors of a channel that its twin tells exactly are far below its spread.
+    assert choice.held_out["crps"] < 0.05
+
+
+def test_errors_without_a_scale_do_not_count() -> None:
+    z, wanted, s = noise(5, 2, 4), torch.ones(5, 2, 4, dtype=torch.bool), torch.ones(5, 2, 4).double()
+    assert normal_crps(z, ~wanted, s) == math.inf

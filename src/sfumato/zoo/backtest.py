@@ -316,7 +316,9 @@ class View:
             posterior = plan.law.posed(parts, wanted, x0)
             found.append((posterior.encode(x0), wanted, posterior.std * fold.unit[..., None]))
         z, wanted, s = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return z, wanted & (s > 0), s
+        wanted = wanted & (s > 0)
+        # A channel of which nothing is known has no scale of its own: its errors are no numbers.
+        return z.masked_fill(~wanted, 0.0), wanted, s
 
     def crps(self, plans: Sequence[Plan]) -> list[float]:
         """Of each plan, the mean CRPS of normal errors, their spread that of these very trials, channel by channel."""
@@ -336,7 +338,11 @@ class View:
 
 
 def normal_crps(z: Tensor, wanted: Tensor, s: Tensor) -> float:
-    """Mean CRPS of errors s z under normal laws of mean 0, their spread s times the rms of z of the channel."""
+    """Mean CRPS of errors s z under normal laws of mean 0, their spread s times the rms of z of the channel; infinite
+    where there is none: what cannot be predicted on this scale is not chosen for.
+    """
+    if not bool(wanted.any()):
+        return math.inf
     gain = rms(z, wanted)[:, None]
     u = z / gain
     density, below = torch.exp(-0.5 * u**2) / math.sqrt(2 * math.pi), torch.special.ndtr(u)
