@@ -150,6 +150,11 @@ def state_space(kind: str) -> Callable[[Series, Tensor, Problem], Tensor]:
             season, place = min(problem.season, 48), np.arange(len(row))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if kind == "level" and np.isnan(row).all():  # of what nothing is known, the law of the training rows
+                    rows = torch.cat([train.values[c] for train in problem.train])
+                    rows = rows[~rows.isnan()]
+                    out.append(float(rows.mean()) + float(rows.std()) * eps[:, c])
+                    continue
                 if kind == "level":
                     fitted = UnobservedComponents(row, "llevel").fit(disp=0)
                     noise = fitted.params[0]
