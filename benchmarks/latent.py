@@ -123,8 +123,8 @@ def main() -> None:
     """Parses the command line, restores, scores, writes."""
     parser = options(__doc__)
     parser.add_argument("--model", default="latent", help="or a folder RUN/prior of sfumato.zoo.train_latent")
-    parser.add_argument("--count", type=int, default=16)
-    parser.add_argument("--tuning", type=int, default=4)
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--tuning", type=int, default=2)
     args = parser.parse_args()
     models = {"latent": sf.load(args.model), "fashion": sf.load("fashion")}
     tuning, truth = (
