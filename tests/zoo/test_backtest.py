@@ -175,3 +175,14 @@ def test_of_floors_that_score_alike_the_least_is_taken() -> None:
     law = replace(choice.law, gain=None)
     R = law.posterior(torch.zeros(1, 2, 6), (torch.arange(6) < 3).expand(1, 2, 6), torch.arange(6.0)[None]).parts[0][2]
     assert float(R[0, 3]) > 0.8
+
+
+def test_channels_that_are_wholly_unknown_take_the_scale_of_all() -> None:
+    """Short series of which a channel is hidden from end to end: on their own scales nothing could be scored."""
+    panel = [Series.of(4.0 + noise(2, 20, seed=k)) for k in range(9)]
+    patterns = torch.ones(2, 2, 20, dtype=torch.bool)
+    patterns[0, 0], patterns[1, 1] = False, False
+    choice = choose(panel, 0, patterns, [20])
+    assert choice.held_out["shared"] == 1.0 and math.isfinite(choice.held_out["crps"])
+    z = noise(4, 1, 3)
+    assert normal_crps(z, torch.zeros_like(z, dtype=torch.bool), z) == math.inf
