@@ -9,8 +9,9 @@ import torch
 from sfumato import Noise
 from sfumato.data.series import Series
 from sfumato.denoisers.kriged import Kriging, bent
-from sfumato.zoo import backtest
-from sfumato.zoo.backtest import Plan, calibrated, choose, normal_crps, padded, rms, swing, trials, views
+from sfumato.zoo.backtest import Plan, choose, padded, swing, views
+from sfumato.zoo.calibration import calibrated, normal_crps, rms
+from sfumato.zoo.trials import TRIED, trials
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,7 +21,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_trials_of_a_forecast_hide_the_last_rows_after_what_their_fold_learns() -> None:
     one = Series.of(noise(2, 200))
     found = trials([one], 10, None)
-    assert 12 <= len(found) <= backtest.TRIED
+    assert 12 <= len(found) <= TRIED
     for trial in found:
         end = len(trial.series)
         assert end >= 100 and torch.equal(trial.series.values, one.values[:, :end])
@@ -177,6 +178,17 @@ def test_of_floors_that_score_alike_the_least_is_taken() -> None:
     assert float(R[0, 3]) > 0.8
 
 
+def test_channels_that_are_wholly_unknown_take_the_scale_of_all() -> None:
+    """Short series of which a channel is hidden from end to end: on their own scales nothing could be scored."""
+    panel = [Series.of(4.0 + noise(2, 20, seed=k)) for k in range(9)]
+    patterns = torch.ones(2, 2, 20, dtype=torch.bool)
+    patterns[0, 0], patterns[1, 1] = False, False
+    choice = choose(panel, 0, patterns, [20])
+    assert choice.held_out["shared"] == 1.0 and math.isfinite(choice.held_out["crps"])
+    z = noise(4, 1, 3)
+    assert normal_crps(z, torch.zeros_like(z, dtype=torch.bool), z) == math.inf
+
+
 def test_a_channel_that_is_never_known_is_chosen_for_on_the_scale_of_the_others() -> None:
     """Short series whose second channel is hidden throughout: only the scale of all the series says where it lies."""
     panel = [Series.of(torch.stack([x := noise(40, seed=k), 3.0 * x + 100.0])) for k in range(12)]
@@ -186,8 +198,3 @@ def test_a_channel_that_is_never_known_is_chosen_for_on_the_scale_of_the_others(
     assert choice.scales.shared is not None and choice.held_out["shared"] == 1.0
     # The errors of a channel that its twin tells exactly are far below its spread.
     assert choice.held_out["crps"] < 0.05
-
-
-def test_errors_without_a_scale_do_not_count() -> None:
-    z, wanted, s = noise(5, 2, 4), torch.ones(5, 2, 4, dtype=torch.bool), torch.ones(5, 2, 4).double()
-    assert normal_crps(z, ~wanted, s) == math.inf

@@ -269,6 +269,9 @@ def test_frames_and_plots():
     stamps = record(samples).stamps
     ahead = record(samples, past=torch.ones(3, 1), past_stamps=stamps, known=torch.zeros(3, 1, dtype=torch.bool))
     assert len(ahead.plot(levels=(0.8,)).axes[0].get_lines()) == 8
+    single = record(samples, known=torch.tensor([[True], [False], [True]])).plot().axes[0].get_lines()
+    assert len(single) == 8 and single[-1].get_marker() == "."  # a row alone has neither line nor band
+    assert (single[-1].get_xdata().size, single[-1].get_ydata().tolist()) == (1, [7.0])
 
 
 def test_errors():

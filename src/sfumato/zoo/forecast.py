@@ -122,7 +122,8 @@ class Forecast:
             for sample in self.samples[:paths]:
                 axis.plot(here, np.where(hidden, sample[:, c], np.nan), color="C0", lw=0.4, alpha=0.6)
             axis.plot(here, np.where(hidden, middle[:, c], np.nan), color="C0", lw=1.2, label="median")
-            axis.plot(here[alone], middle[:, c].numpy()[alone], ".", color="C0", ms=3)
+            if alone.any():
+                axis.plot(here[alone], middle[:, c].numpy()[alone], ".", color="C0", ms=3)
             axis.set_ylabel(name)
         axes[0].legend(loc="upper left", fontsize=8, ncols=len(levels) + 1)
         figure.autofmt_xdate()

@@ -319,7 +319,7 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     if inner := getattr(denoiser, "codec", None):
         codec = inner(codec)  # a latent model carries its autoencoder
-    elif config["event"][0] != config["fields"].get("channels", config["event"][0]):
+    elif len(config["event"]) > 1 and config["event"][0] != config["fields"].get("channels", config["event"][0]):
         raise ValueError(
             f"{folder}: data of shape {config['event']} do not go through {config['fields']['channels']} channels."
         )
