@@ -55,6 +55,13 @@ def test_a_process_that_dies_without_a_word(monkeypatch: pytest.MonkeyPatch) -> 
     assert ailments.failure("x") == "no message"
 
 
+def test_a_package_that_never_ends_its_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sleepyvision.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(ailments, "PATIENCE", 0.2)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert ailments.failure("sleepyvision") == "not done after 0.2 seconds"
+
+
 @pytest.mark.parametrize(
     ("cuda", "words"),
     [(None, "this torch is built for the CPU"), ("13.0", "needs a driver for CUDA 13.0 and cannot use this: NVRM 470")],

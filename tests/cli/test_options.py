@@ -96,14 +96,15 @@ def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     app = typer.Typer(cls=main.Commands, rich_markup_mode=None)
 
     @app.command()
-    def fail() -> None:
+    def fail(verbose: options.Verbose = False) -> None:
         raise ValueError("bad")
 
     @app.command()
     def other() -> None: ...
 
-    monkeypatch.setattr("sys.argv", ["sfumato", "fail", "-v"])
-    assert "Traceback" in CliRunner().invoke(app, ["fail"]).stderr
+    assert "Traceback" in CliRunner().invoke(app, ["fail", "-v"]).stderr
+    monkeypatch.setattr("sys.argv", ["pytest", "-v"])  # of the process, not of this command
+    assert CliRunner().invoke(app, ["fail"]).stderr == "error: bad\n"
 
 
 def test_console_keeps_data_and_words_apart(capsys: pytest.CaptureFixture) -> None:

@@ -35,7 +35,8 @@ def test_a_class_conditional_network_of_guided_diffusion(kept) -> None:
     denoiser, x, y = model.denoiser, want["x"], want["y"]
     assert model.classes == 5 and model.event == (3, None, None)
     with torch.no_grad():
-        assert torch.allclose(denoiser.net(x, want["t"], y), want["out"], atol=1e-5)
+        # Values up to 2.3: sums in another order (other threads, other vector widths) move them by up to 1.8e-6.
+        assert torch.allclose(denoiser.net(x, want["t"], y), want["out"], atol=4e-6)
         # p(x_20 | x_21) with the learned variance; their index 20 is our level 21.
         law = learned(denoiser.process, denoiser(x, 21 / 50, y), x, 21 / 50, 20 / 50)
         assert torch.allclose(law.mean, want["mean"], atol=1e-6)

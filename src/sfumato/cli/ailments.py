@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 DRIVER = Path("/proc/driver/nvidia/version")  # there where the kernel has NVIDIA's driver
 LITTLE = 2**30  # bytes: a run of training keeps a few checkpoints of hundreds of MB
+PATIENCE = 120  # seconds that an import may take
 BESIDE = ("torchvision", "torchaudio")
 
 
@@ -75,7 +76,12 @@ def beside_torch() -> Iterable[Ailment]:
 
 def failure(name: str) -> str:
     """The last line of what importing a module in another process says, or nothing where it works."""
-    done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=120)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {PATIENCE} seconds"
     return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
 
 

@@ -39,6 +39,7 @@ class Commands(TyperGroup):
     """A group whose failures are one sentence on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        words_given = tuple(ctx.args)  # before the subcommand takes them
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, CLICK):
@@ -50,7 +51,7 @@ class Commands(TyperGroup):
             raise typer.Exit(0) from None
         except BaseException as error:
             code = next((code for kind, code in FAILURES if isinstance(error, kind)), 1)
-            if any(flag in sys.argv for flag in ("-v", "--verbose")):
+            if any(flag in words_given for flag in ("-v", "--verbose")):
                 traceback.print_exc()
             words = " ".join(str(error).split()) or ("interrupted" if code == 130 else type(error).__name__)
             known = any(isinstance(error, kind) for kind, _ in FAILURES) or isinstance(error, OSError)

@@ -111,6 +111,8 @@ def checked(make: type, texts: dict[str, str]) -> dict[str, Any]:
                 values[name] = adapter.validate_python(text)
             except ValidationError as error:
                 why = error.errors()[0]["msg"]
+                if error.errors()[0]["type"] == "tuple_type":
+                    why += f", as in '{name}=[1, 2]'"
                 raise typer.BadParameter(f"{name}={text} does not fit {annotation}: {why}.") from None
     return values
 

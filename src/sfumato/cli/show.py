@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated
 
 import typer
@@ -56,7 +57,7 @@ def command(
                 f"  {field.name}: {field.annotation}{default}" + (f"  # {field.comment}" if field.comment else "")
             )
         console.data("")
-    console.data(f"Run it:\n  {example}")
+    console.data("Run it:\n" + textwrap.indent(example, "  "))
 
 
 def example_of(said: recipes.Description) -> str:

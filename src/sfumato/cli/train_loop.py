@@ -169,5 +169,5 @@ def words(config: dict[str, Any], numbers: int, trained: int, items: int, done: 
     shape = " x ".join(map(str, plan["shape"]))
     return (
         f"{config['recipe']} with {part} million weights on {items} items of {shape}: steps {done + 1} to "
-        f"{plan['steps']}, {plan['batch']} items each ({plan['steps'] * plan['batch'] / items:.3g} epochs)"
+        f"{plan['steps']}, {plan['batch']} items each ({plan['steps'] * plan['batch'] / items:,.1f} epochs)"
     )

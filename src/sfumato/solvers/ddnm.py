@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,14 @@ from sfumato.samplers import Times
 from sfumato.solvers.base import Solver, indexed, share
 from sfumato.solvers.ddrm import Directions, directions, spectral_step
 from sfumato.solvers.ratio import fixed_ratio
+
+
+class Seen(NamedTuple):
+    """What y says: A^+ y; with noise, k of each row, (B,), and the least of them, below which nothing is drawn."""
+
+    image: Tensor
+    spread: Tensor | None = None
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,15 @@ class DDNM(Solver):
         grid = tuple(indexed(process, self.steps, "leading"))
         return grids.travel(grid, jump=self.travel_length, repeats=self.travel_repeat)
 
-    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions | tuple[Tensor, Tensor | None]:
+    def init(self, denoiser: Denoiser, m: Measurement, xt: Tensor) -> Directions | Seen:
         process, operator = denoiser.process, m.operator
         assert isinstance(process, Gaussian) and isinstance(operator, Linear)
         if m.sigma > 0.0 and isinstance(operator, Spectral):
             return directions(m, process, xt)
-        return operator.pinv(m.y), m.sigma * gain(operator, m.y) if m.sigma > 0.0 else None
+        if m.sigma == 0.0:
+            return Seen(operator.pinv(m.y))
+        spread = m.sigma * gain(operator, m.y)
+        return Seen(operator.pinv(m.y), spread, float(spread.min()))
 
     def step(
         self, denoiser: Denoiser, m: Measurement, xt: Tensor, t: Time, s: Time, memory: Any, noise: Noise
@@ -75,17 +86,15 @@ class DDNM(Solver):
             return spectral_step(denoiser, m, xt, t, s, memory, noise, eta=self.eta, eta_b=1.0), memory
         process, operator = denoiser.process, m.operator
         assert isinstance(process, Gaussian) and isinstance(operator, Linear)
-        seen, spread = memory
         D = denoiser(xt, t).mean
-        gap, alpha, level = seen - operator.project(D), process.alpha(s), process.sigma(s)
-        if spread is None:
+        gap, alpha, level = memory.image - operator.project(D), process.alpha(s), process.sigma(s)
+        if memory.spread is None:
             law = fixed_ratio(process, D, xt, t, s, self.eta)
             law = replace(law, mean=law.mean + alpha * gap)
         else:
-            floor = expand(alpha * spread, xt)
-            std = (level**2 - floor**2).clamp(min=0.0).sqrt()
-            mean = process.marginal(D + (level / floor).clamp(max=1.0) * gap, s).mean
-            law = Normal(mean, std if bool(std.any()) else 0.0)  # 0.0 draws nothing
+            floor = expand(alpha * memory.spread, xt)
+            std = 0.0 if level <= alpha * memory.least else (level**2 - floor**2).clamp(min=0.0).sqrt()
+            law = Normal(process.marginal(D + (level / floor).clamp(max=1.0) * gap, s).mean, std)
         return law.sample(noise), memory
 
 

@@ -18,8 +18,9 @@ from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.latent import linear_on_data, on_data
 
 EXAMPLE = """\
-sfumato train FOLDER --recipe d2c -o run   # a latent model, for pictures of one size
-sfumato restore picture.png --model run --operator enlarge --factor 2 --solver psld --simulate --sigma 0.02 -o out"""
+sfumato sample latent -n 1 --seed 1 -o s   # a latent model of clothes, 28 x 28
+sfumato restore s/sample-000.png --model latent --solver psld --operator enlarge --factor 2 \\
+  --simulate --sigma 0.02 -o out"""
 
 
 @dataclass(frozen=True)

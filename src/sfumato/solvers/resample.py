@@ -23,8 +23,9 @@ from sfumato.solvers.dps import pulled
 from sfumato.solvers.latent import on_data
 
 EXAMPLE = """\
-sfumato train FOLDER --recipe d2c -o run   # a latent model, for pictures of one size
-sfumato restore picture.png --model run --operator deblur --std 1 --solver resample --simulate --sigma 0.02 -o out"""
+sfumato sample latent -n 1 --seed 1 -o s   # a latent model of clothes, 28 x 28
+sfumato restore s/sample-000.png --model latent --solver resample --operator deblur --std 1 \\
+  --simulate --sigma 0.02 -o out"""
 
 
 @dataclass(frozen=True)
