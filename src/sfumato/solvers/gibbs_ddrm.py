@@ -53,8 +53,8 @@ class GibbsDDRM(Solver):
     The stable step h goes as sigma_y^2 over the numbers of y and of taps: at the paper's sizes and noise h is `rate`
     (ours). For a `Blur` the moves go by the lags of D and y, which cost no more for a large picture (ours).
     Borders are circular for `Blur`. With a `Convolution` that keeps to what is "valid", as in a camera, x_0 is larger
-    than y, and y beyond its borders is drawn before each step, A_phi D + sigma_y z, as in the public code, where x_0 has
-    the size of y and is 0 beyond, and y stands for D until `begin`.
+    than y, and y beyond its borders is drawn before each step, A_phi D + sigma_y z, as in the public code: there x_0
+    has the size of y and is 0 beyond, and y stands for D until `begin`.
 
     Args:
         steps: of DDRM; network evaluations are steps + rounds for each step taken at or below `begin`, but the last.
