@@ -11,7 +11,8 @@ from public_codes import Affine, kept
 import sfumato as sf
 from sfumato.denoisers import Clipped, Denoiser
 from sfumato.operators import Blur, Convolution, Identity, Measurement
-from sfumato.processes import Table
+from sfumato.likelihood import continuous_elbo
+from sfumato.processes import LinearBeta, Table, expand
 from sfumato.solvers import ADP, DR2, BlindDPS, DifFace, GibbsDDRM
 
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
@@ -129,6 +130,40 @@ def test_difface(run, solver, count, given):
     run_of = solver.trajectory(D, m, noise, x1=data[f"{run}_start"], times=(*levels[::-1], 0.0))
     states = [step.x for step in run_of][10::10]
     torch.testing.assert_close(torch.stack(states), data[run], **CLOSE)
+
+
+class Smooth(Denoiser):
+    """D of the noise predictor 0.3 sin x + 0.1 under betas from 0.1 to 20."""
+
+    process = LinearBeta()
+
+    def forward(self, xt, t, cond=None):
+        eps = 0.3 * torch.sin(xt) + 0.1
+        return sf.Estimate((xt - expand(self.process.sigma(t), xt) * eps) / expand(self.process.alpha(t), xt))
+
+
+class Middle(sf.Noise):
+    """One field of signs, and the middle of each of the strata of time."""
+
+    def __init__(self, z):
+        self.z = z
+
+    def normal(self, like):
+        return self.z
+
+    def uniform(self, like):
+        return torch.full_like(like, 0.5)
+
+
+def test_score_prior():
+    """The bound on log p(x) from t = 1e-3 on, at a hundred times even in log SNR: where what lies below is read from D.
+    (`ScorePrior` reads it from x_t / alpha.) Means over signs and their opposites are those over normal draws but for
+    the network, which both sides ask at the same places."""
+    data = theirs("score_prior")
+    bounds = [
+        continuous_elbo(Smooth(), data["x"], Middle(sign * data["z"]), end=1e-3, points=100).total for sign in (1, -1)
+    ]
+    torch.testing.assert_close(-torch.stack(bounds).mean(0), data["bound_0.001"], atol=1e-5, rtol=0)
 
 
 class Scored(Denoiser):
