@@ -10,8 +10,8 @@ from public_codes import Affine, kept
 
 import sfumato as sf
 from sfumato.denoisers import Clipped, Denoiser
-from sfumato.operators import Blur, Convolution, Identity, Measurement
 from sfumato.likelihood import continuous_elbo
+from sfumato.operators import Blur, Convolution, Identity, Measurement
 from sfumato.processes import LinearBeta, Table, expand
 from sfumato.solvers import ADP, DR2, BlindDPS, DifFace, GibbsDDRM
 
@@ -158,12 +158,13 @@ class Middle(sf.Noise):
 def test_score_prior():
     """The bound on log p(x) from t = 1e-3 on, at a hundred times even in log SNR: where what lies below is read from D.
     (`ScorePrior` reads it from x_t / alpha.) Means over signs and their opposites are those over normal draws but for
-    the network, which both sides ask at the same places."""
+    the network, which both sides ask at the same places. Theirs takes B for 1 - exp(-B) at the first level, B = 1.1e-4,
+    which is 5e-5 of log SNR, at half of |eps - eps_hat|^2 - 8 each."""
     data = theirs("score_prior")
     bounds = [
         continuous_elbo(Smooth(), data["x"], Middle(sign * data["z"]), end=1e-3, points=100).total for sign in (1, -1)
     ]
-    torch.testing.assert_close(-torch.stack(bounds).mean(0), data["bound_0.001"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(-torch.stack(bounds).mean(0), data["bound_0.001"], atol=3e-5, rtol=0)
 
 
 class Scored(Denoiser):
