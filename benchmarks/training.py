@@ -91,6 +91,12 @@ def diffusers_net() -> nn.Module:
     )  # fmt: skip
 
 
+def items(step: int) -> list[int]:
+    """The batch of a step: BATCH of the first 4096 items."""
+    first = step * BATCH % 4096
+    return list(range(first, first + BATCH))
+
+
 def diffusers_step(net: nn.Module, data: Any) -> Callable[[], object]:
     """examples/unconditional_image_generation of diffusers, without accelerate's bookkeeping."""
     from diffusers import DDPMScheduler
@@ -101,7 +107,7 @@ def diffusers_step(net: nn.Module, data: Any) -> Callable[[], object]:
     ema, count = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True), iter(range(10**9))
 
     def step() -> None:
-        x0, _ = data.batch(list(range(next(count) * BATCH % 4096, next(count) * BATCH % 4096 + BATCH)), None)
+        x0, _ = data.batch(items(next(count)), None)
         eps = noise.normal(x0)
         t = (noise.uniform(torch.empty(len(x0))) * STEPS).long()
         loss = F.mse_loss(net(scheduler.add_noise(x0, eps, t), t).sample, eps)
@@ -130,7 +136,7 @@ def lucidrains_step(net: nn.Module, data: Any) -> Callable[[], object]:
     count = iter(range(10**9))
 
     def step() -> None:
-        x0, _ = data.batch(list(range(next(count) * BATCH % 4096, next(count) * BATCH % 4096 + BATCH)), None)
+        x0, _ = data.batch(items(next(count)), None)
         loss = diffusion((x0 + 1) / 2)
         loss.backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
@@ -267,7 +273,8 @@ def learned(nets: dict[str, nn.Module], root: Path, examples: int) -> dict[str, 
 def imported(folder: Path | None) -> Iterator[None]:
     """A folder of packages to import from, with stand-ins for what is read at import alone (pictures on disk, FID)."""
     missing = ("torchvision", "torchvision.transforms", "torchvision.utils", "pytorch_fid", "pytorch_fid.fid_score",
-               "pytorch_fid.inception", "denoising_diffusion_pytorch.fid_evaluation")  # fmt: skip
+               "pytorch_fid.inception", "denoising_diffusion_pytorch.fid_evaluation", "cleanfid",
+               "cleanfid.inception_torchscript", "clip")  # fmt: skip
     if folder is None:
         yield
         return
