@@ -38,9 +38,9 @@ from sfumato.nets import UNet
 from sfumato.processes import Table
 from sfumato.zoo.memory import Live
 
-LEVELS, CALLS, SIDE = 1000, 20, 32
-SIZES = {"small": ((32, 64), 1), "medium": ((64, 112, 144), 2), "large": ((96, 192, 288), 2)}  # widths, blocks
-ROUNDS = {1: 25, 32: 9}  # by the batch
+LEVELS, CALLS, SIDE = 1000, 10, 32
+SIZES = {"small": ((32, 64), 1), "medium": ((64, 112, 144), 2), "large": ((96, 160, 224), 2)}  # widths, blocks
+ROUNDS = {1: 15, 32: 4}  # by the batch
 BAR = 1.05
 
 Loop = Callable[[Tensor], Any]  # from a start to samples

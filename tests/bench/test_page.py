@@ -35,6 +35,28 @@ def test_the_page_of_samplers_names_where_the_default_is_behind():
     )
 
 
+def test_the_page_of_samplers_names_the_dearest_loop_of_ours():
+    script = runpy.run_path(str(ROOT / "tools" / "samplers_page.py"))
+    rows = [
+        {"size": size, "weights": weights, "batch": batch, "loop": loop, "ratio": ratio, "memory": memory,
+         "images_per_second": 4.0}
+        for size, weights, batch, loop, ratio, memory in (
+            ("small", 300_000, 1, "sfumato DDIM", 1.04, 1.1),
+            ("small", 300_000, 1, "another", 1.5, 1.3),
+            ("small", 300_000, 32, "sfumato DDIM", 1.02, 1.2),
+            ("small", 300_000, 32, "another", 1.2, 1.0),
+            ("theirs", 4_000_000, 1, "its pipeline", 1.3, 2.0),
+        )
+    ]  # fmt: skip
+    found = {"machine": "a machine", "device": "cpu", "calls": 20, "bar": 1.05, "rows": rows}
+    said = script["_cost"](found)
+    assert "| sfumato DDIM | 1.040 | 1.020 | 1.20 |" in said and "| another | 1.500 | 1.200 | 1.30 |" in said
+    assert "| its pipeline | 4.00 | 1 | 4.00 | 1.300 | 2.00 |" in said and "No GPU was at hand" in said
+    assert "is met by every loop of ours; the highest is 1.040 (sfumato DDIM, 0.3M, batch 1)" in said
+    said = script["_cost"]({**found, "bar": 1.03, "device": "cuda"})
+    assert "The bar, 1.03, is missed" in said and "No GPU" not in said
+
+
 def world_row(name, half, most, error=0.01, world="gaussian"):
     plain = {k: {"value": 1.0, "error": 0.1} for k in ("mean", "seen", "hidden", "sliced", "weights")}
     covers = {"half": {"value": half, "error": error}, "most": {"value": most, "error": error}}
