@@ -134,8 +134,12 @@ def _cost(found: dict[str, Any]) -> str:
         held = [cells[loop, *column] for column in columns]
         ratios = "".join(f" {row['ratio']:.3f} |" for row in held)
         lines.append(f"| {loop} |{ratios} {max(row['memory'] for row in held):.2f} |")
-    worst = max((row for row in rows if row["loop"].startswith("sfumato")), key=lambda row: row["ratio"])
-    met = "is met by every loop of ours" if worst["ratio"] <= bar else "is missed"
+    mine = [row for row in rows if row["loop"].startswith("sfumato")]
+    over = [f"{row['loop']}, {row['weights'] / 1e6:.2g}M, {row['batch']} ({row['ratio']:.3f})" for row in mine
+            if row["ratio"] > bar]  # fmt: skip
+    met = f"is met by ours in {len(mine) - len(over)} of {len(mine)} cells" + (
+        f"; not in {'; '.join(over)}" if over else ""
+    )
     own = ["| pipeline | million weights | batch | images a second | of the floor | memory |",
            "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for row in rows:
@@ -151,10 +155,11 @@ def _cost(found: dict[str, Any]) -> str:
         [
             f"Time of {found['calls']} steps over the time of as many calls of the same network on the same batch, in "
             f"one run ({found['machine']}; `benchmarks/sampling.py`); columns are the weights of the network and the "
-            f"batch, of 32 x 32 pictures. Memory is the most that is held, over that of the calls alone.{where}",
+            "batch, of 32 x 32 pictures, and loops of other libraries run on the same networks. `Model.sample` has "
+            "`Arc`, a stream of noise for each sample and the codec. Memory is the most that is held, over that of the "
+            f"calls alone.{where}",
             "\n".join(lines),
-            f"The bar, {bar:.2f}, {met}; the highest is {worst['ratio']:.3f} ({worst['loop']}, "
-            f"{worst['weights'] / 1e6:.2g}M, batch {worst['batch']}).",
+            f"The bar, {bar:.2f}, {met}.",
             "Whole pipelines, from noise to pictures, each on its own library's network:",
             "\n".join(own),
         ]

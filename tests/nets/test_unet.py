@@ -226,3 +226,10 @@ def test_groups_are_everywhere_or_nowhere():
 def test_groups_divide_every_width():
     with pytest.raises(ValueError, match=r"got 8 groups and widths \(8, 12\)"):
         net(groups=8)
+
+
+def test_heads_divide_the_channels_of_attention():
+    with pytest.raises(ValueError, match="5 heads here, which do not divide 176 channels"):
+        net(widths=(8, 176), attention=(1,))
+    assert net(widths=(8, 144), attention=(1,)).down[1][0].attention.heads == 4
+    net(widths=(8, 176))

@@ -44,7 +44,8 @@ class UNet(nn.Module):
     image, no augmentation.
 
     Raises:
-        ValueError: if `groups` does not divide a width.
+        ValueError: if `groups` does not divide a width, or a level with attention has more than 32 channels that its
+            heads, one for 32 of them, do not divide.
     """
 
     def __init__(
@@ -191,6 +192,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, groups: int = 0) -> None:
         super().__init__()
         self.heads = max(1, width // 32)
+        if width % self.heads:
+            raise ValueError(f"attention has {self.heads} heads here, which do not divide {width} channels: take 32 n.")
         self.norm, self.qkv, self.out = norm(width, groups), nn.Linear(width, 3 * width), nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
