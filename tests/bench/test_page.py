@@ -57,6 +57,22 @@ def test_the_page_of_samplers_names_where_a_loop_of_ours_is_over_the_bar():
     assert "is met by ours in 1 of 2 cells; not in sfumato DDIM, 0.3M, 1 (1.040)." in said and "No GPU" not in said
 
 
+def test_the_page_of_training_says_which_network_has_both_the_loss_and_the_time():
+    script = runpy.run_path(str(ROOT / "tools" / "training_page.py"))
+
+    def row(loss):
+        return {"kept": {"0.001": loss, "0.003": loss + 1.0}, "rate": 0.001, "test": loss}
+
+    networks = {"sfumato A": row(0.05), "sfumato B": row(0.06), "sfumato C": row(0.07), "diffusers": row(0.06)}
+    step = {"sfumato A": 91.0, "sfumato B": 90.0, "sfumato C": 10.0, "diffusers": 100.0}
+    found = {"loss": {"examples": 3200, "networks": networks}, "step": step}
+    said = script["learning"](found)
+    assert "at most 0.9 of its time: sfumato B: no higher loss" in said and "rate of 0.001, 0.003" in said
+    assert "| sfumato C | 0.0700 | 0.001 | 10 | 0.10 |" in said
+    step["sfumato B"] = 95.0
+    assert "none of ours has both" in script["learning"](found)
+
+
 def world_row(name, half, most, error=0.01, world="gaussian"):
     plain = {k: {"value": 1.0, "error": 0.1} for k in ("mean", "seen", "hidden", "sliced", "weights")}
     covers = {"half": {"value": half, "error": error}, "most": {"value": most, "error": error}}
