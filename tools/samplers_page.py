@@ -157,7 +157,7 @@ def _cost(found: dict[str, Any]) -> str:
             f"one run ({found['machine']}; `benchmarks/sampling.py`); columns are the weights of the network and the "
             "batch, of 32 x 32 pictures, and loops of other libraries run on the same networks. `Model.sample` has "
             "`Arc`, a stream of noise for each sample and the codec. Memory is the most that is held, over that of the "
-            f"calls alone.{where}",
+            f"calls alone. What a loop adds was timed with a network that costs nothing.{where}",
             "\n".join(lines),
             f"The bar, {bar:.2f}, {met}.",
             "Whole pipelines, from noise to pictures, each on its own library's network:",
