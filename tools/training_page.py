@@ -56,7 +56,7 @@ def learning(found: dict[str, Any]) -> str:
     ours = {name: row for name, row in loss["networks"].items() if name.startswith("sfumato")}
     most = loss["networks"]["diffusers"]["test"]
     fit = [n for n, row in ours.items() if row["test"] <= most and step[n] <= 0.9 * step["diffusers"]]
-    said = f"{', '.join(fit)}: no higher loss, in the time" if fit else "none of ours has both"
+    said = f"met by {', '.join(fit)}" if fit else "missed by ours"
     rates = ", ".join(row for row in loss["networks"]["diffusers"]["kept"])
     return (
         f"Loss on the noise of test images after {loss['examples']} examples, in one loop, each network at the rate of "

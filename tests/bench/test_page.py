@@ -67,10 +67,10 @@ def test_the_page_of_training_says_which_network_has_both_the_loss_and_the_time(
     step = {"sfumato A": 91.0, "sfumato B": 90.0, "sfumato C": 10.0, "diffusers": 100.0}
     found = {"loss": {"examples": 3200, "networks": networks}, "step": step}
     said = script["learning"](found)
-    assert "at most 0.9 of its time: sfumato B: no higher loss" in said and "rate of 0.001, 0.003" in said
+    assert "at most 0.9 of its time: met by sfumato B. " in said and "rate of 0.001, 0.003" in said
     assert "| sfumato C | 0.0700 | 0.001 | 10 | 0.10 |" in said
     step["sfumato B"] = 95.0
-    assert "none of ours has both" in script["learning"](found)
+    assert "missed by ours" in script["learning"](found)
 
 
 def world_row(name, half, most, error=0.01, world="gaussian"):
