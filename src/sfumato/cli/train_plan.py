@@ -41,6 +41,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     what = train_data.kind(job.data)
     recipe = job.recipe or ("csdi" if what == "table" else "edm")
     make = maker(recipe)
+    if getattr(make, "paired", False):
+        what = train_data.of_pairs(job.data, what, job.asked, recipe)
     known = [each.name for each in dataclasses.fields(make)]
     chosen = checked(make, job.fields)
     for name in OURS:
@@ -48,7 +50,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
             raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     plan = train_data.settle(what, job.asked)
     seed = job.asked.get("seed", 0)
-    source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment")})
+    source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
     small = len(source) < train_data.FEW
     augment = job.asked.get("augment", 0.12 if small and what in ("pictures", "shards") and "augment" in known else 0.0)
     if augment:
@@ -131,6 +133,7 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
     from sfumato.cli.finetune import fitted
 
     plan, what = config["training"], train_data.kind(job.data)
+    what = "pairs" if plan.get("kind") == "pairs" else what
     if "kind" not in plan and what == "text":
         plan = plan | {"size": config["event"][0]}
     source = train_data.opened(job.data, what, plan)
