@@ -25,7 +25,7 @@ class Settings:
     file: str
     model: str
     damage: str = ""
-    factor: float = 1.0
+    factor: float = 0.0
     mask: str = ""
     samples: int = 1
     steps: int | None = None
@@ -49,7 +49,7 @@ def command(
         str, typer.Option(help="The picture is clean: damage it first, and score: rain:heavy, jpeg:10 ...")
     ] = "",
     factor: Annotated[
-        float, typer.Option(min=1.0, help="Enlarge by this first, as models of enlargement expect; theirs by default.")
+        float, typer.Option(min=0.0, help="Enlarge by this first, as models of enlargement expect; theirs by default.")
     ] = 0.0,
     mask: Annotated[str, typer.Option(help="A picture of where it is damaged, white there, for models of masks.")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Plausible results; from 2 on with their spread.")] = 1,

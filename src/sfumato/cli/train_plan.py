@@ -58,13 +58,17 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
             raise typer.BadParameter(f"{recipe} is not told of augmentations: edm is; leave --augment out.")
         source.flip = False  # the augmentation mirrors, and says so
     source = train_data.categories(source, make, recipe, known, chosen)
-    guess = train_data.guess(source, whole=plan.get("fit", "resize") == "resize") | {"augment": augment > 0.0}
+    guess = train_data.guess(source, whole=what != "pairs" and plan.get("fit", "resize") == "resize") | {
+        "augment": augment > 0.0
+    }
     if "sigma_data" in known and "sigma_data" not in chosen:
         guess["sigma_data"] = train_data.spread(source, seed)
     if "patch" in guess and "patch" in known and hasattr(source, "columns"):
         guess["patch"] = max(1, source.event[1] // 32)  # of the two-axis network: 32 tokens a window
     whole = make(**{**{k: v for k, v in guess.items() if k in known}, **chosen})
-    count = job.asked.get("batch", min(len(source), 64 if math.prod(source.event) <= 4096 else 16))
+    # A picture has many crops: a batch of pairs may hold several of one.
+    few = 16 if what == "pairs" else len(source)
+    count = job.asked.get("batch", min(few, 64 if math.prod(source.event) <= 4096 else 16))
     steps = job.asked.get("steps", min(max(100 * len(source) // count, 2000), 50_000))
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
