@@ -18,8 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 NAMES = (
-    "demo", "restore", "forecast", "impute", "sample", "merge", "train", "finetune", "average", "evaluate", "convert",
-    "run", "bench", "list", "show", "cite", "doctor",
+    "demo", "restore", "enhance", "forecast", "impute", "sample", "merge", "train", "finetune", "average", "evaluate",
+    "convert", "run", "bench", "list", "show", "cite", "doctor",
 )  # fmt: skip
 CLICK: type[Exception] = typer.BadParameter.__mro__[2]  # type: ignore[assignment]  # ClickException, wherever it lives
 

@@ -51,17 +51,25 @@ def write(part: Path, m: Measurement, result: Result, grey: bool) -> dict[str, A
     said: dict[str, Any] = {}
     if result.found is not None and isinstance(m.operator, Convolution):
         result = replace(result, samples=result.samples[m.operator.inside(m.y)])
-    outputs.write_picture(part / "restored.png", result.mean[0])
-    outputs.write_items(part, result.samples[:, 0], "sample")
-    if outputs.is_picture(m.y):
-        outputs.write_picture(part / "input.png", m.y[0])
+    said |= pictures(part, m.y, result)
     if result.found is not None and outputs.is_picture(result.found[0]):
         kernel = result.found[:, 0].mean(0)
         outputs.write_picture(part / "kernel.png", kernel / kernel.max())
         said["kernel_found"] = [[round(tap, 6) for tap in row] for row in kernel[0].tolist()]
+    return said
+
+
+def pictures(part: Path, y: Tensor, result: Result) -> dict[str, Any]:
+    """Writes the result, its samples, the input where it is a picture, and the spread; returns the white of that."""
+    from sfumato.cli import outputs
+
+    outputs.write_picture(part / "restored.png", result.mean[0])
+    outputs.write_items(part, result.samples[:, 0], "sample")
+    if outputs.is_picture(y):
+        outputs.write_picture(part / "input.png", y[0])
     if len(result.samples) < 2:
-        return said
+        return {}
     spread = result.std[0].mean(0, keepdim=True)
     white = max(float(spread.max()), 1e-12)
     outputs.write_picture(part / "spread.png", spread / white)
-    return {**said, "spread_white": white}
+    return {"spread_white": white}

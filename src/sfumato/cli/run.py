@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sfumato.cli import evaluate, forecast, impute, restore, sample
+from sfumato.cli import enhance, evaluate, forecast, impute, restore, sample
 from sfumato.cli.console import Console
 from sfumato.cli.options import Dry, Json, Quiet, Verbose
 
 COMMANDS: dict[str, Any] = {
+    "enhance": enhance,
     "evaluate": evaluate,
     "forecast": forecast,
     "impute": impute,

@@ -51,6 +51,8 @@ def train(
     ema_width: T.EmaWidth = [],  # noqa: B006
     drop: T.Drop = None,
     augment: T.Augment = None,
+    damage: T.Damage = None,
+    damaged: T.Damaged = None,
     held_out: T.HeldOut = None,
     preview: T.Preview = None,
     log: T.Logs = [],  # noqa: B006
@@ -70,7 +72,7 @@ def train(
         steps=steps, batch=batch, rate=rate, seed=seed, size=size, channels=channels, fit=fit, classes=classes,
         schedule=schedule, warmup=warmup, precision=precision, accumulate=accumulate, compile=compiled, ema=ema,
         ema_width=ema_width,
-        augment=augment, held_out=held_out, preview=preview, log=log, every=every,
+        augment=augment, damage=damage, damaged=damaged, held_out=held_out, preview=preview, log=log, every=every,
     )  # fmt: skip
     fields = pairs(settings) | ({} if drop is None else {"drop": str(drop)})
     folder, name = source(data, dataset, "the data")

@@ -22,6 +22,7 @@ PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes
 WINDOWS = {"text": 128, "sound": 4096}  # characters, samples of a training item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
+    "pairs": ("size", "channels", "damage", "damaged"),
     "pictures": ("size", "channels", "fit", "classes", "augment"),
     "shards": ("size", "channels", "fit", "classes", "augment"),
     "sound": ("size",),
@@ -59,16 +60,38 @@ def kind(data: Path) -> str:
     return kinds[suffix]
 
 
+def of_pairs(data: Path, what: str, asked: dict[str, Any], recipe: str) -> str:
+    """ "pairs", for a recipe of pairs: what the data are to it.
+
+    Raises:
+        typer.BadParameter: if it is not said what the damaged pictures are.
+    """
+    from sfumato.data.layouts import parse
+
+    if what != "pictures":
+        raise typer.BadParameter(f"{recipe} is trained on pairs of pictures: give a folder of clean ones.")
+    given = [name for name in ("damage", "damaged") if name in asked]
+    if len(given) > 1 or not (given or parse(str(data))):
+        raise typer.BadParameter(
+            f"{recipe} is trained on pairs: say what damages the clean pictures, --damage rain or enlarge:4 (`sfumato "
+            "show` of the recipe), or where the damaged ones lie, --damaged FOLDER, one of them."
+        )
+    return "pairs"
+
+
 def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of a reader, from what was asked for.
 
     Raises:
         typer.BadParameter: for an option that means nothing for such data.
     """
-    for name in ("size", "channels", "fit", "classes", "augment"):
+    for name in ("size", "channels", "fit", "classes", "augment", "damage", "damaged"):
         if name in asked and name not in ONLY[what]:
             right = " and ".join(key for key, names in ONLY.items() if name in names)
             raise typer.BadParameter(f"--{name} is for {right}: these data are of the kind {what!r}; leave it out.")
+    if what == "pairs":
+        chosen = {name: asked[name] for name in ("damage", "damaged") if name in asked}
+        return {name: asked.get(name, PICTURES[name]) for name in ("size", "channels")} | chosen
     if what in ("pictures", "shards"):
         return {name: asked.get(name, value) for name, value in PICTURES.items()}
     return {"size": asked["size"]} if "size" in asked else {}
@@ -76,10 +99,21 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import images, layouts, tables, tar_shards, text, wave
+    from sfumato.data import damages, images, layouts, paired, tables, tar_shards, text, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
+    if what == "pairs":
+        size, channels = plan["size"], plan["channels"]
+        if named := layouts.parse(str(data)):
+            if "damage" not in plan:
+                return paired.of_set(*named, size, channels)
+            found = layouts.clean(*named, "train")
+        elif "damaged" in plan:
+            return paired.of_folders(data, plan["damaged"], size, channels)
+        else:
+            found = images.pictures(data)
+        return paired.damaged(found, damages.parse(plan["damage"]), size, channels, seed=plan.get("seed", 0))
     if what in ("pictures", "shards"):
         make = images.ImageFolder if what == "pictures" else tar_shards.TarShards
         make = images.CleanPictures if layouts.parse(str(data)) else make

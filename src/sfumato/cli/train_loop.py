@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPORT = 50  # steps between JSON lines
 DRAWN = 16  # samples of a preview
+SHOWN = 4  # of pairs
 CALLS = 20  # of the network for each
 LOOKED = 64  # held-out items
 
@@ -53,7 +54,7 @@ def run(
                 for log in logs:
                     log.write(step.row)
             if plan["preview"] and step.index % plan["preview"] == 0 and ranks.first and not ranks.sharded:
-                preview(job.out, config, step)
+                preview(job.out, config, step, source)
             if ranks.any(stopping.is_set(), job.device) and step.index < total:
                 steps.close()
                 console.warn(f"stopped after step {step.index}, which is saved: --resume with --out {job.out} goes on.")
@@ -123,7 +124,7 @@ def _steps(job: Job, config: dict[str, Any], objective: Any, source: Any, consol
     )
 
 
-def preview(out: Path, config: dict[str, Any], step: TrainStep) -> None:
+def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> None:
     """Draws from the averaged model into RUN/samples: one sheet of pictures, a text, a sound or an array."""
     import os
 
@@ -145,7 +146,11 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep) -> None:
         import torch
 
         cond = torch.arange(DRAWN) % model.classes
-    x = model.sample(DRAWN, seed=config["training"]["seed"], steps=CALLS, cond=cond)
+    seed = config["training"]["seed"]
+    if config["training"].get("kind") == "pairs":
+        x = pairs_of(model, source, seed)
+    else:
+        x = model.sample(DRAWN, seed=seed, steps=CALLS, cond=cond)
     folder = out / "samples"
     folder.mkdir(exist_ok=True)
     name = f"{step.index:08d}"
@@ -160,6 +165,20 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep) -> None:
         half = folder / f".{file}.part"
         half.write_bytes(content)
         os.replace(half, folder / file)
+
+
+def pairs_of(model: Any, source: Any, seed: int) -> Any:
+    """Damaged pictures, what the model makes of them, and the clean ones, a row each."""
+    import torch
+
+    from sfumato.noise import Seeds
+
+    items = [item % len(source) for item in range(SHOWN)]
+    clean, cond = source.batch(items, Seeds.keyed(seed, (("preview", row) for row in range(SHOWN))))
+    parts = {key: model.codec.decode(value) for key, value in cond.items()}
+    y = parts.pop("image")
+    found = model.enhance(y, beside=parts, seed=seed, steps=CALLS)
+    return torch.cat([y, found.mean, model.codec.decode(clean)])
 
 
 def words(config: dict[str, Any], numbers: int, trained: int, items: int, done: int) -> str:

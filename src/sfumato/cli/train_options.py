@@ -61,6 +61,13 @@ Drop = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of con
 Augment = Annotated[
     float | None, typer.Option(min=0.0, max=1.0, help="Pictures: probability of each change; the network is told.")
 ]
+Damage = Annotated[
+    str | None,
+    typer.Option(help="Recipes of pairs: NAME or NAME:LEVEL, done to clean pictures: rain, jpeg:10, enlarge:4 ..."),
+]
+Damaged = Annotated[
+    str | None, typer.Option(help="Recipes of pairs: a folder of damaged pictures, of the names of the clean ones.")
+]
 HeldOut = Annotated[float | None, typer.Option(min=0.0, max=0.9, help="Share of the items that is validated on.")]
 Preview = Annotated[int | None, typer.Option(min=0, help="Steps between samples, in RUN/samples; 1000, 0 for none.")]
 Logs = Annotated[list[Log], typer.Option("--log", help="Metrics here too, beside metrics.jsonl.")]

@@ -41,6 +41,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     what = train_data.kind(job.data)
     recipe = job.recipe or ("csdi" if what == "table" else "edm")
     make = maker(recipe)
+    if getattr(make, "paired", False):
+        what = train_data.of_pairs(job.data, what, job.asked, recipe)
     known = [each.name for each in dataclasses.fields(make)]
     chosen = checked(make, job.fields)
     for name in OURS:
@@ -48,7 +50,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
             raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     plan = train_data.settle(what, job.asked)
     seed = job.asked.get("seed", 0)
-    source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment")})
+    source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
     small = len(source) < train_data.FEW
     augment = job.asked.get("augment", 0.12 if small and what in ("pictures", "shards") and "augment" in known else 0.0)
     if augment:
@@ -56,13 +58,17 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
             raise typer.BadParameter(f"{recipe} is not told of augmentations: edm is; leave --augment out.")
         source.flip = False  # the augmentation mirrors, and says so
     source = train_data.categories(source, make, recipe, known, chosen)
-    guess = train_data.guess(source, whole=plan.get("fit", "resize") == "resize") | {"augment": augment > 0.0}
+    guess = train_data.guess(source, whole=what != "pairs" and plan.get("fit", "resize") == "resize") | {
+        "augment": augment > 0.0
+    }
     if "sigma_data" in known and "sigma_data" not in chosen:
         guess["sigma_data"] = train_data.spread(source, seed)
     if "patch" in guess and "patch" in known and hasattr(source, "columns"):
         guess["patch"] = max(1, source.event[1] // 32)  # of the two-axis network: 32 tokens a window
     whole = make(**{**{k: v for k, v in guess.items() if k in known}, **chosen})
-    count = job.asked.get("batch", min(len(source), 64 if math.prod(source.event) <= 4096 else 16))
+    # A picture has many crops: a batch of pairs may hold several of one.
+    few = 16 if what == "pairs" else len(source)
+    count = job.asked.get("batch", min(few, 64 if math.prod(source.event) <= 4096 else 16))
     steps = job.asked.get("steps", min(max(100 * len(source) // count, 2000), 50_000))
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
@@ -131,6 +137,7 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
     from sfumato.cli.finetune import fitted
 
     plan, what = config["training"], train_data.kind(job.data)
+    what = "pairs" if plan.get("kind") == "pairs" else what
     if "kind" not in plan and what == "text":
         plan = plan | {"size": config["event"][0]}
     source = train_data.opened(job.data, what, plan)

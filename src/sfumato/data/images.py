@@ -252,7 +252,7 @@ class ImageFolder:
 
     def found(self) -> list[Path]:
         """The files of the items."""
-        return self._good(_pictures(self.path))
+        return self._good(pictures(self.path))
 
     def labels(self) -> list[str]:
         """The class of each item.
@@ -374,7 +374,12 @@ def suffixes() -> set[str]:
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
-def _pictures(path: Path) -> list[Path]:
+def pictures(path: Path) -> list[Path]:
+    """Files below a folder that are named as pictures, sorted; hidden ones are left out.
+
+    Raises:
+        FileNotFoundError: if it is no folder.
+    """
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder of pictures.")
     known = suffixes()

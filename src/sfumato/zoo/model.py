@@ -19,7 +19,7 @@ from sfumato.guides.cfg import nothing
 from sfumato.noise import Seeds
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
-from sfumato.samplers import Sampler, blank, trajectory
+from sfumato.samplers import Sampler, Times, blank, trajectory
 from sfumato.solvers import Solver
 from sfumato.zoo import defaults, files, hub, memory, tuned
 from sfumato.zoo.result import Result
@@ -147,15 +147,58 @@ class Model:
         for rows in chunks:
             bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
             noise = Seeds.keyed(seed, (first + row for row in rows))
-            x1 = bound.process.prior(blank(bound, (len(rows), *latent)).to(dtype)).sample(noise)
-            for last in tick.over(trajectory(bound, sampler, x1, times, noise)):
-                pass
-            with torch.no_grad():
-                # Where sigma(0) > 0 the last small noise goes with one more call.
-                noisy = isinstance(process, Gaussian) and process.sigma(0.0) > 0.0
-                x0 = bound(last.x, last.time).mean if noisy else last.x
-                parts.append(codec.decode(x0))
+            like = blank(bound, (len(rows), *latent)).to(dtype)
+            parts.append(codec.decode(_drawn(bound, sampler, times, like, noise, tick)))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
+
+    def enhance(
+        self,
+        y: Tensor,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        beside: Mapping[str, Tensor] | None = None,
+        batch: int = 8,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Draws of x_0 given each y, in data space, by a model that was trained on pairs; no operator is named.
+
+        Args:
+            y: (B, *event), damaged, of the size of x_0 and in the unit of the data.
+            samples: of each y.
+            steps: network calls; the recipe's if not given.
+            sampler: the recipe's if not given, on its grid.
+            beside: what else the model is told, data space, (B, ...) each: {"mask": ...}.
+            batch: rows that run together; the result does not depend on it.
+            progress: called with the steps done and the steps in all.
+
+        Raises:
+            ValueError: for a model that was not trained on pairs, or data that do not fit it.
+        """
+        recipe: Any = files.made(self.config) if "recipe" in self.config else None
+        if not getattr(recipe, "paired", False):
+            raise ValueError("this model was not trained on pairs: `restore` takes it, with an operator.")
+        if samples < 1:
+            raise ValueError(f"samples is at least 1, got {samples}.")
+        self._fits(tuple(y.shape[1:]))
+        event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
+        cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
+        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
+        rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
+        chunks = _chunks(len(rows), batch)
+        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
+        parts = []
+        for part in chunks:
+            index = [rows[i] for i in part]
+            bound = denoiser.given(_rows(cond, [item for item, _ in index]))
+            like = cond["image"][[item for item, _ in index]]
+            parts.append(codec.decode(_drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
+        x0 = torch.cat(parts)
+        nfe = denoiser.calls // max(len(chunks), 1)
+        return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
 
     def restore(
         self,
@@ -355,6 +398,18 @@ class _Ticker:
                 if self.progress:
                     self.progress(self.done, self.total)
             yield step
+
+
+def _drawn(denoiser: Denoiser, sampler: Sampler, times: Times, like: Tensor, noise: Seeds, tick: _Ticker) -> Tensor:
+    """One draw of x_0 for each row of `like`, model space."""
+    x1 = denoiser.process.prior(like).sample(noise)
+    for last in tick.over(trajectory(denoiser, sampler, x1, times, noise)):
+        pass
+    with torch.no_grad():
+        # Where sigma(0) > 0 the last small noise goes with one more call.
+        process = denoiser.process
+        noisy = isinstance(process, Gaussian) and not isinstance(process.scale, Tensor) and process.sigma(0.0) > 0.0
+        return denoiser(last.x, last.time).mean if noisy else last.x
 
 
 def _chunks(n: int, batch: int) -> list[range]:
