@@ -203,6 +203,7 @@ def test_json_lines(digits, tmp_path):
     assert [row["event"] for row in rows] == ["start", "step", "done"]
     assert rows[0]["config"] == config(tmp_path / "run") and rows[0]["parameters"] > 100
     assert rows[1]["done"] == rows[1]["total"] == rows[2]["step"] == 50 and 0 < rows[1]["loss"] < 5
+    assert rows[1]["seconds_left"] == 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sfumato.cli.options import (
     Device,
     Dry,
     Dtype,
+    Engine,
     Json,
     Out,
     Precision,
@@ -26,6 +27,7 @@ from sfumato.cli.options import (
     Shard,
     Split,
     Verbose,
+    Workers,
     pairs,
     source,
 )  # fmt: skip
@@ -33,7 +35,8 @@ from sfumato.cli.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.engines.serial import Shard as Part
+    from sfumato.engines import Cluster
+    from sfumato.engines import Shard as Part
     from sfumato.operators import Measurement, Operator
     from sfumato.solvers import Solver
     from sfumato.zoo import Model
@@ -136,6 +139,8 @@ def command(
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
+    engine: Engine = "",
+    workers: Workers = 1,
     block: Annotated[int, typer.Option(min=1, help="Folders: pictures that are stored together.")] = 1,
     out: Out = Path("restored"),
     device: Device = "cpu",
@@ -148,7 +153,7 @@ def command(
     """Restore a picture: the result, the samples, a map of what is uncertain, and a manifest that repeats the run."""
     from sfumato.cli import scans
 
-    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard, engine, workers, device)
     file, name = source(file, dataset, "a picture")
     model = model or scans.model(file, operator.value, console)
     wanted = Settings(
@@ -184,14 +189,20 @@ def command(
     )
     if name or (file.is_dir() and not scans.is_scan(file)):
         folder(wanted, out, console, part, block, dry=dry)
-    elif shard:
-        raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
+    elif shard or engine:
+        raise typer.BadParameter(f"--shard and --engine are for a folder of pictures, {file} is none.")
     else:
         run(wanted, out, console, dry=dry)
 
 
 def folder(
-    wanted: Settings, out: Path, console: Console, part: Part | None = None, block: int = 1, *, dry: bool = False
+    wanted: Settings,
+    out: Path,
+    console: Console,
+    part: Part | Cluster | None = None,
+    block: int = 1,
+    *,
+    dry: bool = False,
 ) -> None:
     """Restores every picture of a folder into `out`: a shard's blocks, or all of them and then joined."""
     from sfumato.cli import merge

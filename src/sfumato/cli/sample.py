@@ -12,7 +12,22 @@ import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
+from sfumato.cli.options import (
+    Device,
+    Dry,
+    Dtype,
+    Engine,
+    Json,
+    Out,
+    Precision,
+    Quiet,
+    Seed,
+    Set,
+    Shard,
+    Verbose,
+    Workers,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +65,8 @@ def command(
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
+    engine: Engine = "",
+    workers: Workers = 1,
     out: Out = Path("samples"),
     device: Device = "cpu",
     dtype: Dtype = Precision.float32,
@@ -63,7 +80,7 @@ def command(
         model, n, list(cond), steps, sampler, scale, list(size), batch, seed, pairs(settings), device, dtype.value
     )
     console = Console(as_json=as_json, quiet=quiet)
-    if (part := shards.asked(shard)) and not dry:
+    if (part := shards.asked(shard, engine, workers, device)) and not dry:
         shards.run(Blocks(replace(wanted, device=shards.device(device))), wanted.n, wanted.batch, part, out, console)
     else:
         run(wanted, out, console, dry=dry)

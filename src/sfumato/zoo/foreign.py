@@ -86,6 +86,7 @@ def config(found: Found, fields: Mapping[str, Any]) -> dict[str, Any]:
     size, origin = fields.get("size"), found.release or found.format
     side = size if found.recipe == "noisy-classifier" else None
     content: dict[str, Any] = {"recipe": found.recipe, "fields": dict(fields), "codec": PICTURES, "from": origin}
+    content["fields"] |= files.unsaid(content)
     content["event"] = [fields["channels"], side, side]
     return {**content, "size": size} if size else content
 

@@ -76,7 +76,8 @@ class Model:
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        files.write(Path(folder), {**self.config, "codec": codec}, weights)
+        fields = self.config["fields"] | files.unsaid(self.config)
+        files.write(Path(folder), {**self.config, "fields": fields, "codec": codec}, weights)
 
     def push_to_hub(self, hub_id: str, *, half: bool = False, private: bool = False, message: str = "A model") -> str:
         """Uploads the model to owner/name on the Hugging Face Hub, with a page about it; returns the address (extra
