@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,15 @@ from sfumato.guides.cfg import nothing
 from sfumato.noise import Seeds
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
-from sfumato.samplers import Sampler, Times, blank, trajectory
+from sfumato.samplers import Sampler, blank
 from sfumato.solvers import Solver
 from sfumato.zoo import defaults, files, hub, memory, tuned
+from sfumato.zoo.drawing import Progress, Ticker, chunks_of, drawn, rows_of
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
 LARGE = 512  # where a side is longer than this: memory stays that of a few windows
 OVERLAP = 32
-
-Progress = Callable[[int, int], None]  # (steps done, steps in all), over all chunks of the batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +141,14 @@ class Model:
             if condition is None:
                 raise ValueError("guidance needs a condition: give `cond`, or leave `scale` out.")
             denoiser = CFG(denoiser, scale, self._null())
-        chunks = _chunks(n, batch)
-        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
+        chunks = chunks_of(n, batch)
+        tick = Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
         for rows in chunks:
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
+            bound = denoiser if condition is None else denoiser.given(rows_of(condition, rows))
             noise = Seeds.keyed(seed, (first + row for row in rows))
             like = blank(bound, (len(rows), *latent)).to(dtype)
-            parts.append(codec.decode(_drawn(bound, sampler, times, like, noise, tick)))
+            parts.append(codec.decode(drawn(bound, sampler, times, like, noise, tick)))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
 
     def enhance(
@@ -189,14 +188,14 @@ class Model:
         denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
         sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
-        chunks = _chunks(len(rows), batch)
-        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
+        chunks = chunks_of(len(rows), batch)
+        tick = Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
         for part in chunks:
             index = [rows[i] for i in part]
-            bound = denoiser.given(_rows(cond, [item for item, _ in index]))
+            bound = denoiser.given(rows_of(cond, [item for item, _ in index]))
             like = cond["image"][[item for item, _ in index]]
-            parts.append(codec.decode(_drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
+            parts.append(codec.decode(drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
@@ -251,15 +250,15 @@ class Model:
         condition = self._condition(cond, items)
         denoiser = Counted(self._sized(self.denoiser, z.event, low_memory))
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
-        chunks = _chunks(len(rows), batch)
-        tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
+        chunks = chunks_of(len(rows), batch)
+        tick = Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
         parts: list[Tensor] = []
         kernels: list[Tensor] = []
         for part in chunks:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             keys = [(0, sample) for _, sample in index] if same_noise else index
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
+            bound = denoiser if condition is None else denoiser.given(rows_of(condition, of))
             for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, keys))):
                 pass
             with torch.no_grad():
@@ -384,44 +383,6 @@ def load_classifier(folder: str | Path, *, device: torch.device | str = "cpu") -
     classifier: nn.Module = recipe.classifier()
     files.read_weights(path, classifier)
     return classifier.to(device).eval().requires_grad_(False)
-
-
-class _Ticker:
-    """Counts steps over several trajectories for `progress`."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def over(self, steps: Iterator[Any]) -> Iterator[Any]:
-        for step in steps:
-            if step.index:
-                self.done += 1
-                if self.progress:
-                    self.progress(self.done, self.total)
-            yield step
-
-
-def _drawn(denoiser: Denoiser, sampler: Sampler, times: Times, like: Tensor, noise: Seeds, tick: _Ticker) -> Tensor:
-    """One draw of x_0 for each row of `like`, model space."""
-    x1 = denoiser.process.prior(like).sample(noise)
-    for last in tick.over(trajectory(denoiser, sampler, x1, times, noise)):
-        pass
-    with torch.no_grad():
-        # Where sigma(0) > 0 the last small noise goes with one more call.
-        process = denoiser.process
-        noisy = isinstance(process, Gaussian) and not isinstance(process.scale, Tensor) and process.sigma(0.0) > 0.0
-        return denoiser(last.x, last.time).mean if noisy else last.x
-
-
-def _chunks(n: int, batch: int) -> list[range]:
-    if batch < 1:
-        raise ValueError(f"batch is at least 1, got {batch}.")
-    return [range(start, min(start + batch, n)) for start in range(0, n, batch)]
-
-
-def _rows(cond: Any, rows: Any) -> Any:
-    index = list(rows)
-    return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
 
 
 def _large(event: tuple[int, ...]) -> bool:
