@@ -27,6 +27,7 @@ import sfumato
 from sfumato import metrics
 from sfumato.data.jpeg import read_jpeg
 from sfumato.data.photo12 import SIDE, photo12
+from sfumato.operators import JPEG
 
 QUALITIES, CHROMA = (5, 10, 20, 40), ("4:4:4", "4:2:2", "4:2:0")
 ANSWERS = ("decoder", "one", "mean")
@@ -46,7 +47,7 @@ def restored(model: Any, x: Tensor, quality: int, chroma: str, samples: int) -> 
         path.write_bytes(stored(x, quality, chroma))
         m = read_jpeg(path)
         decoded = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None].float() / 255
-    assert m.operator.sampling == chroma
+    assert isinstance(m.operator, JPEG) and m.operator.sampling == chroma
     result = model.restore(m, samples=samples, seed=0)
     answers = zip(ANSWERS, (decoded, result.samples[0], result.mean), strict=True)
     return {
