@@ -274,7 +274,7 @@ def test_a_fan_and_the_sampling_of_chroma(here, tiny, asked):
     restore("photo.png", "ct", "--views", 5, "--source", 50, "--sigma", 0.1, "--simulate", "--steps", 1, model=tiny)
     A = asked[-1].operator
     assert A.source == 50 and len(A.angles) == 5 and A.angles[1] == pytest.approx(2 * np.pi / 5)
-    for chroma in ("4:4:4", "4:2:2", "4:2:0", "4:4:0"):
+    for chroma in ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"):
         restore("photo.png", "jpeg", "--quality", 30, "--chroma", chroma, "--simulate", "--steps", 1, model=tiny)
         same = JPEG.quality((32, 32), 30, chroma, low=0.0, high=1.0)
         assert asked[-1].operator.sampling == chroma
@@ -311,7 +311,7 @@ def test_noise_is_that_of_the_measurement():
         (["network-blur", "--sigma", "0", "--simulate"], "network-blur needs --net FILE.py"),
         (["mri", "--simulate", "--sigma", "0", "--sampling", "odd"], "poisson-disc or radial, got 'odd'"),
         (["jpeg", "--chroma", "4:2:0"], "--chroma belongs to --operator jpeg --simulate"),
-        (["jpeg", "--simulate", "--quality", "5", "--chroma", "4:1:1"], "4:2:0 or 4:4:0, got '4:1:1'"),
+        (["jpeg", "--simulate", "--quality", "5", "--chroma", "4:1:0"], "4:4:0 or 4:1:1, got '4:1:0'"),
         (["deblur", "--std", "1", "--coils", "2"], "--coils does not belong to --operator deblur, it is for mri"),
     ],
 )

@@ -152,7 +152,7 @@ BORDERS = ("circular", "reflect", "zero", "valid")
 WORDS = {  # options that are one of a few words
     "border": BORDERS,
     "filter": ("box", "bicubic"),
-    "chroma": ("4:4:4", "4:2:2", "4:2:0", "4:4:0"),
+    "chroma": ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"),
     "sampling": ("random", "equispaced", "poisson-disc", "radial"),
     "basis": ("block", "hadamard"),
 }

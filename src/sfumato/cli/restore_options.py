@@ -100,7 +100,9 @@ Border = Annotated[
     ),
 ]
 Quality = Annotated[int, typer.Option(min=0, help="jpeg --simulate: of the file, 1 to 100.")]
-Chroma = Annotated[str, typer.Option(help="jpeg --simulate: sampling of color, 4:4:4, 4:2:2, 4:2:0 (usual) or 4:4:0.")]
+Chroma = Annotated[
+    str, typer.Option(help="jpeg --simulate: sampling of color: 4:4:4, 4:2:2, 4:2:0 (usual), 4:4:0, 4:1:1.")
+]
 Acceleration = Annotated[
     float, typer.Option(min=0.0, help="mri --simulate: 1 of how many points of k-space; 4 if not given.")
 ]
