@@ -185,6 +185,9 @@ def test_sums_are_simulated_and_read(here, tiny, asked):
         m = asked[-1]
         assert m.y.shape[-1] == count and float((m.y - m.operator(picture())).std()) == pytest.approx(0.01, rel=0.2)
         arrays = {"rows": m.operator.rows.numpy()} if "--basis" not in words else {"order": m.operator.order.numpy()}
+        if "--basis" in words:
+            assert m.operator.order[0] == 0  # the mean of each channel, but for a factor
+            torch.testing.assert_close(m.y[..., 0] / 32, picture().mean((2, 3)), atol=0.002, rtol=0)
         np.savez("sums.npz", sensed=m.y[0].numpy(), size=[32, 32], **arrays)
         restore("sums.npz", "sensing", "--sigma", 0.01, "--steps", 2, model=tiny, out="read")
         again = asked[-1]

@@ -58,7 +58,9 @@ def build(wanted: Settings, x: Tensor) -> Operator:
 
 def plain(m: Measurement) -> Measurement:
     """The linear problem that a known veil is, y - veil = factor x + n, which any solver serves; another m itself."""
-    from sfumato.operators import Identity, LinearFunction, Measurement, Veil
+    import torch
+
+    from sfumato.operators import Blur, Identity, Measurement, VaryingBlur, Veil
     from sfumato.operators.base import cast
 
     if not isinstance(m.operator, Veil):
@@ -67,8 +69,8 @@ def plain(m: Measurement) -> Measurement:
     y = m.y - cast(veil, m.y)
     if isinstance(factor, float):
         return Measurement(Identity(), y / factor, m.sigma / factor)
-    share = factor
-    return Measurement(LinearFunction(lambda x: cast(share, x) * x, m.event), y, m.sigma)
+    pixel = Blur(torch.ones(1, 1), (y.shape[-2], y.shape[-1]))
+    return Measurement(VaryingBlur((pixel,), factor.unsqueeze(0)), y, m.sigma)  # times the map, pixel by pixel
 
 
 def stored(wanted: Settings, event: tuple[int | None, ...], console: Console) -> Measurement:
@@ -213,6 +215,8 @@ def _network(wanted: Settings) -> Operator:
 
 def _simulated(wanted: Settings, x: Tensor) -> Operator:
     """What is measured of a clean picture: a JPEG file, k-space, projections, sums."""
+    import torch
+
     from sfumato import operators
     from sfumato.noise import Seeds
     from sfumato.operators.sense import birdcage
@@ -228,7 +232,9 @@ def _simulated(wanted: Settings, x: Tensor) -> Operator:
     if wanted.operator == "sensing":
         noise, ratio = Seeds.keyed(wanted.seed, ["rows"]).streams[0], wanted.ratio or RATIO
         if wanted.basis == "hadamard":
-            return operators.Hadamard.random(size, noise, ratio=ratio)
+            order = noise.permutation(math.prod(size))
+            others = order != 0  # the mean is always measured: without it the colors are anyone's guess
+            return operators.Hadamard(torch.cat([order[~others], order[others]]), round(ratio * len(order)), size)
         return operators.BlockSensing.random(noise, ratio=ratio)
     mask = _mask(wanted, size)
     if not wanted.coils:
