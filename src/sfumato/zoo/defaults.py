@@ -32,6 +32,7 @@ from sfumato.operators import (
     Radon,
     Separable,
     Spectral,
+    VaryingBlur,
 )
 from sfumato.processes import Binomial, Categories, Gaussian, Process, Time, Transitions
 from sfumato.samplers import Ancestral, AnyOrder, Arc, Sampler, Step, Times
@@ -128,7 +129,7 @@ def damage(m: Measurement) -> tuple[str, float]:
         return "inpaint", 1.0
     if isinstance(operator, Gray):
         return "colorize", 1.0
-    if isinstance(operator, Blur | Convolution):
+    if isinstance(operator, Blur | Convolution | VaryingBlur):
         return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
     if isinstance(operator, Fourier | SENSE | Radon):
         return ("ct" if isinstance(operator, Radon) else "mri"), 1.0
