@@ -134,6 +134,14 @@ def test_shipped_names_come_first_and_are_suggested(model: Model, tmp_path: Path
         sf.load("phoot")
 
 
+@pytest.mark.parametrize("name", shipped())
+def test_the_configs_of_shipped_models_are_whole(name: str) -> None:
+    """A recipe that gains a field gains it in their configs too: nobody is warned of what is shipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.read_config(files.find(name))
+
+
 def test_without_shipped_models_the_message_says_so(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"\(none\)"):
