@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
 from sfumato.samplers import Sampler, blank, trajectory
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files, hub, memory, tuned
+from sfumato.zoo import conditions, defaults, files, foreign, hub, memory, tuned
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
@@ -59,6 +59,11 @@ class Model:
     def classes(self) -> int:
         """Number of classes of the label condition; 0: none."""
         return int(self.config.get("fields", {}).get("classes", 0))
+
+    @property
+    def reads(self) -> bool:
+        """Whether its condition is a text."""
+        return conditions.encoder(self.denoiser) is not None
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Writes config.json and model.safetensors, beside and renamed.
@@ -119,10 +124,12 @@ class Model:
 
         Args:
             first: number of the first draw: draws 5 to 7 are `sample(3, first=5)`.
-            cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
+            cond: a label for all, or a tensor of n labels; a text for all, or n texts; a dict of tensors with n rows
+                for other conditions, and what `prompts` makes of texts.
             steps: network calls, of the grid `defaults.times`.
             sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
-            scale: of classifier-free guidance, 1: none; needs a condition.
+            scale: of classifier-free guidance, 1: none; needs a condition. It is diffusers' `guidance_scale`, and 1 + w
+                in the paper's w.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
             dtype: of the state, torch's default if not given.
@@ -138,14 +145,14 @@ class Model:
         latent = tuple(codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
-            if condition is None:
+            if cond is None:
                 raise ValueError("guidance needs a condition: give `cond`, or leave `scale` out.")
             denoiser = CFG(denoiser, scale, self._null())
         chunks = _chunks(n, batch)
         tick = _Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
         for rows in chunks:
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
+            bound = denoiser if condition is None else denoiser.given(conditions.rows(condition, rows))
             noise = Seeds.keyed(seed, (first + row for row in rows))
             x1 = bound.process.prior(blank(bound, (len(rows), *latent)).to(dtype)).sample(noise)
             for last in tick.over(trajectory(bound, sampler, x1, times, noise)):
@@ -156,6 +163,14 @@ class Model:
                 x0 = bound(last.x, last.time).mean if noisy else last.x
                 parts.append(codec.decode(x0))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
+
+    def prompts(self, texts: Sequence[str], negative: str = "") -> dict[str, Tensor]:
+        """The condition that texts are, a row for each; guidance leads away from `negative`, of all of them.
+
+        Raises:
+            ValueError: for a model that reads no text.
+        """
+        return conditions.prompts(self.denoiser, texts, negative)
 
     def restore(
         self,
@@ -178,7 +193,7 @@ class Model:
             solver: chosen by `defaults.solver` if not given; the result says which and why.
             samples: of each y.
             steps: of the chosen solver, where none is given.
-            cond: a label for all, or a tensor of B labels (or a dict of tensors).
+            cond: a label for all, or a tensor of B labels; a text or B texts; a dict of tensors.
             batch: rows that run together; the result does not depend on it.
             low_memory: the network sees one row, or one window, at a time, and a solver that differentiates it keeps
                 nothing of it: the same result, `memory` says for how many bytes, at one call more for each gradient.
@@ -215,7 +230,7 @@ class Model:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             keys = [(0, sample) for _, sample in index] if same_noise else index
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
+            bound = denoiser if condition is None else denoiser.given(conditions.rows(condition, of))
             for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, keys))):
                 pass
             with torch.no_grad():
@@ -238,8 +253,10 @@ class Model:
             window = (event[0], *(min(n, WINDOW) for n in event[1:]))
             windows = math.prod(Windowed.count(n, WINDOW, OVERLAP) for n in event[1:])
         at_once = 1 if low_memory else rows * windows if solver.differentiates else rows
+        cond = self._condition(None, 1)
+        denoiser = self.denoiser if cond is None else self.denoiser.given(cond)
         need = memory.estimate(
-            self.denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
+            denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
         )
         return need + (1 if low_memory else rows) * memory.decoding(self.codec, m.event, gradient=solver.differentiates)
 
@@ -272,23 +289,13 @@ class Model:
 
     def _condition(self, cond: Any, n: int) -> Any:
         """The condition with one row for each of n items."""
-        if cond is None or isinstance(cond, Mapping):
-            return cond
-        if not self.classes:
-            raise ValueError("this model has no classes: leave `cond` out.")
-        label = torch.as_tensor(cond)
-        if label.is_floating_point() or label.ndim > 1 or (label.ndim == 1 and len(label) != n):
-            raise ValueError(f"labels are an integer, or one integer for each of {n} items, got {tuple(label.shape)}.")
-        if n and not bool(((label >= 0) & (label < self.classes)).all()):
-            raise ValueError(f"labels are between 0 and {self.classes - 1}, got {cond}.")
-        return label.expand(n)
+        return conditions.of(cond, n, self.denoiser, self.classes)
 
     def _null(self) -> Callable[[Any], Any]:
         """What stands for no condition."""
         if "recipe" not in self.config:
             return nothing
-        recipe, _ = files.build(self.config)
-        return getattr(recipe, "null", nothing)
+        return getattr(files.made(self.config), "null", nothing)
 
     def _codec(self, event: tuple[int, ...], low_memory: bool = False) -> Codec:
         """The codec for data of this shape."""
@@ -304,18 +311,23 @@ class Model:
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     """A trained model, ready to use: a shipped name, a folder, a training run's folder, or a Hub id (extra `hub`).
 
+    The folder of a pipeline of diffusers is one too (extra `diffusers`): its network, autoencoder and encoder of text.
+
     Raises:
         FileNotFoundError: if there is no such model, with the nearest names.
         ValueError: if its files are damaged, or do not fit each other.
     """
     folder = files.find(name)
-    config = files.read_config(folder)
-    codec = files.read_codec(config)
-    _, denoiser = files.build(config)
-    if "lora" in config:
-        config = tuned.read(folder, config, denoiser)
+    if not (folder / "config.json").is_file():
+        config, denoiser = foreign.assembled(folder)
     else:
-        files.read_weights(folder, denoiser)
+        config = files.read_config(folder)
+        _, denoiser = files.build(config)
+        if "lora" in config:
+            config = tuned.read(folder, config, denoiser)
+        else:
+            files.read_weights(folder, denoiser)
+    codec = files.read_codec(config)
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     if inner := getattr(denoiser, "codec", None):
         codec = inner(codec)  # a latent model carries its autoencoder
@@ -361,11 +373,6 @@ def _chunks(n: int, batch: int) -> list[range]:
     if batch < 1:
         raise ValueError(f"batch is at least 1, got {batch}.")
     return [range(start, min(start + batch, n)) for start in range(0, n, batch)]
-
-
-def _rows(cond: Any, rows: Any) -> Any:
-    index = list(rows)
-    return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
 
 
 def _large(event: tuple[int, ...]) -> bool:
