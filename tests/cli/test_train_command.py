@@ -180,7 +180,7 @@ def test_errors_have_their_codes(digits, tmp_path):
         (
             [digits, "--size", 8],
             2,
-            "--size is for pictures and shards and sound and table and text and pairs: these data are of the kind 'array",
+            "--size is for pictures and shards and sound and table and text and pairs: these data are of the kind",
         ),
         ([digits, "--set", "widhts=[8]"], 2, "widths"),
         ([digits, "--set", "channels=3"], 2, "channels is decided by the data"),

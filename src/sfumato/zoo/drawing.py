@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -49,9 +49,3 @@ def chunks_of(n: int, batch: int) -> list[range]:
     if batch < 1:
         raise ValueError(f"batch is at least 1, got {batch}.")
     return [range(start, min(start + batch, n)) for start in range(0, n, batch)]
-
-
-def rows_of(cond: Any, rows: Any) -> Any:
-    """These rows of a condition, a tensor or a dict of them."""
-    index = list(rows)
-    return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]

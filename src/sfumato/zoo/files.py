@@ -28,6 +28,7 @@ from sfumato.training import runs
 from sfumato.zoo import hub
 
 SHIPPED = Path(__file__).parent
+PIPELINE = "model_index.json"  # in the place of config.json, the folder of a pipeline of diffusers
 EMA = "ema.denoiser."  # the averaged denoiser inside the objective, in a run's checkpoint
 
 
@@ -49,7 +50,7 @@ def find(name: str | Path) -> Path:
     if on_hub := re.fullmatch(r"hf:/+([^/]+/[^/]+)", word):  # a Path has folded the slashes
         return hub.download(on_hub[1])
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / file).is_file() for file in ("config.json", PIPELINE)):
             raise FileNotFoundError(f"{path} is no model: it has no config.json.")
         return path
     if word.count("/") == 1 and all(word.split("/")) and not word.startswith((".", "~")) and not path.exists():

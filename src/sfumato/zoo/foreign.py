@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import recipes
+from sfumato.denoisers import Denoiser
 from sfumato.zoo import files
 from sfumato.zoo.formats import Found, compvis, diffusers, edm, guided, lucid, reading, score_sde, sr3
 from sfumato.zoo.formats.base import PICTURES
@@ -59,6 +60,21 @@ def find(source: Path, *, trust: bool = False) -> Found:
         f"{source} is of no code that can be converted: {_some(keys)}. "
         f"Known: {', '.join(format.CODE for format in (*FORMATS, diffusers))}."
     )
+
+
+def assembled(folder: Path) -> tuple[dict[str, Any], Denoiser]:
+    """The config and the denoiser, with its weights, of a pipeline of diffusers as it is: safetensors alone are read.
+
+    Raises:
+        FileNotFoundError: for a part that is not there, with its path.
+        ValueError: for another kind of pipeline, or weights that do not fit.
+    """
+    found = diffusers.find(folder, pickles=False)
+    fields = settled(found, {})
+    content = config(found, fields)
+    _, denoiser = files.build(content)
+    denoiser.load_state_dict(weights(found, fields))
+    return content, denoiser
 
 
 def settled(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
