@@ -18,6 +18,7 @@ from sfumato.noise import Noise
 from sfumato.operators import (
     JPEG,
     SENSE,
+    BlockSensing,
     Blur,
     Convolution,
     DecimatedBlur,
@@ -36,7 +37,7 @@ from sfumato.operators import (
 )
 from sfumato.processes import Binomial, Categories, Gaussian, Process, Time, Transitions
 from sfumato.samplers import Ancestral, AnyOrder, Arc, Sampler, Step, Times
-from sfumato.solvers import DDNM, DiffPIR, Solver, Warm
+from sfumato.solvers import DDNM, DDRM, DiffPIR, Solver, Warm
 
 STEPS = 50  # (ours)
 CALLS = 20  # of a restoration of a picture (ours); the table that chooses its solver is made at as many
@@ -108,6 +109,8 @@ def solver(
         return warm(kind, CALLS if steps is None else steps, factor=factor), chosen()[kind]["why"]
     if isinstance(operator, JPEG):
         key, why = "ddrm-jpeg", "y is what a JPEG file holds"
+    elif isinstance(operator, BlockSensing) and m.sigma > 0 and steps is None:
+        return DDRM(steps=100), "blocks were sensed: DDRM, whose usual 20 steps are too few here."
     elif isinstance(operator, Spectral) and m.sigma > 0:
         key, why = "ddrm", "the operator has a closed-form SVD and y is noisy"
     elif isinstance(operator, Linear) and m.sigma == 0:
