@@ -147,10 +147,10 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
 def _cost(seconds: dict[str, float], images: int) -> str:
     """What the two defences cost, in seconds of the processor."""
     more = [seconds[name] - seconds["plain training"] for name in seconds if name.startswith("training on")]
-    each = seconds["purified answers"] / images
+    once, each, plain = sum(more) / len(more), seconds["purified answers"] / images, seconds["plain training"]
     return (
-        f"training on attacks costs {sum(more) / len(more):.0f} s more than the {seconds['plain training']:.0f} s of plain "
-        f"training, once; purifying costs {each:.2f} s a picture, so {sum(more) / len(more) / each:.0f} answers cost as much"
+        f"training on attacks costs {once:.0f} s more than the {plain:.0f} s of plain training, once; "
+        f"purifying costs {each:.2f} s a picture, so {once / each:.0f} answers cost as much"
     )
 
 
