@@ -270,3 +270,11 @@ def test_only_the_first_step_is_blamed_on_the_items():
     assert next(going) == 0
     going.close()
     assert len(closed) == 5
+
+
+@pytest.mark.parametrize(("items", "preset", "dropout"), [(4999, "small", 0.1), (5000, "large", 0.0)])
+def test_the_preset_changes_at_5000_items(tmp_path: Path, items: int, preset: str, dropout: float) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((items, 4, 4, 1), np.uint8))
+    said = sfumato("train", tmp_path / "x.npz", "-o", tmp_path / "run", "--dry-run", "-q").stdout
+    found = json.loads(said.partition("\n")[2])
+    assert (found["training"]["preset"], found["fields"]["dropout"]) == (preset, dropout)
