@@ -11,8 +11,8 @@ from sfumato.denoisers import Denoiser
 from sfumato.guides.cfg import nothing
 from sfumato.nets import foreign
 from sfumato.nets.text import TextEncoder, without
-from sfumato.recipes import diffusers_unet
 from sfumato.recipes.compvis_ldm import Coded
+from sfumato.recipes.diffusers_unet import Recipe as Unconditional
 
 EXAMPLE = 'sfumato sample FOLDER --prompt "a red shoe" --guidance 7.5'
 
@@ -42,7 +42,7 @@ class Prompted(Coded):
 
 
 @dataclass(frozen=True)
-class Recipe(diffusers_unet.Recipe):
+class Recipe(Unconditional):
     """What `sf.load` makes of a folder of diffusers with an autoencoder: LDMPipeline, StableDiffusionPipeline,
     LDMTextToImagePipeline, each with the library's own networks on our table.
 
