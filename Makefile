@@ -42,6 +42,7 @@ mutate: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python tools/methods_table.py
 	$(BIN)/python tools/teaser.py
+	$(BIN)/python tools/damages_picture.py
 	$(BIN)/python tools/series_page.py
 	$(BIN)/python tools/samplers_page.py
 	$(BIN)/python tools/claims_page.py
