@@ -60,6 +60,7 @@ class Entry:
 # One line a key.
 TABLE: dict[str, Entry] = {
     "sr3": Entry("enlarge:4"),
+    "palette": Entry("hole:0.25", steps=50),
 }
 
 
