@@ -61,6 +61,9 @@ class Entry:
 TABLE: dict[str, Entry] = {
     "sr3": Entry("enlarge:4"),
     "palette": Entry("hole:0.25", steps=50),
+    "cdm": Entry("enlarge:2"),
+    "sr3-plus": Entry("real"),
+    "cdpmsr": Entry("enlarge:4", {"first_steps": 700}),
 }
 
 

@@ -13,8 +13,8 @@ from sfumato.noise import Noise
 from sfumato.processes import Table
 from sfumato.recipes import sr3
 from sfumato.recipes.sr3_unet import of_signal
-from sfumato.training import Uniform, eps_weight
-from sfumato.training.told import Told
+from sfumato.training import Denoising, Uniform, eps_weight
+from sfumato.training.told import told
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe palette --damage hole --size 64 -o run
@@ -52,9 +52,9 @@ class Recipe(sr3.Recipe):
         """The untrained denoiser."""
         return Kept(Preconditioned(self.net(), self.process(), of_signal))
 
-    def objective(self, denoiser: Denoiser) -> Told:
+    def objective(self, denoiser: Denoiser) -> Denoising:
         """The square error of eps, in the holes where there are any."""
-        return Told(denoiser, Uniform(0.5 / self.levels, 1.0), eps_weight, filled)
+        return told(Denoising(denoiser, Uniform(0.5 / self.levels, 1.0), eps_weight), filled)
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """D held to [-1, 1]."""

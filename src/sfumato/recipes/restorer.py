@@ -47,8 +47,8 @@ class Restorer:
         """The untrained network."""
         return self.unet()
 
-    def unet(self, beside: int = 1, leaving: int = 1) -> UNet:
-        """A U-Net with `beside` pictures at its entrance beside x_t."""
+    def unet(self, beside: int = 1, leaving: int = 1, *, vector: int = 0, classes: int = 0) -> UNet:
+        """A U-Net with `beside` pictures at its entrance beside x_t, told a vector and a class where there are any."""
         return UNet(
             self.channels,
             tuple(self.widths),
@@ -56,6 +56,8 @@ class Restorer:
             patch=self.patch,
             attention=tuple(self.attention),
             dropout=self.dropout,
+            classes=classes,
+            vector=vector,
             image=self.channels * beside,
             out=self.channels * leaving,
         )

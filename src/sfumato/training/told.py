@@ -1,31 +1,18 @@
-"""The loss of a denoiser whose condition is made anew for each item: filled, corrupted, improved."""
+"""Conditions made anew for each item of training: filled, corrupted, improved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import nn
 
-from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.training.objectives import Denoising, Weight
-from sfumato.training.times import TimeLaw
+
+Loss = TypeVar("Loss", bound=nn.Module)
 
 
-class Told(Denoising):
-    """`Denoising` under `told(cond, noise)` in the place of `cond`."""
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        times: TimeLaw | None,
-        weight: Weight | None,
-        told: Callable[[Any, Noise], Any],
-    ) -> None:
-        super().__init__(denoiser, times, weight)
-        self.told = told
-
-    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
-        """The loss of each sample, (B,)."""
-        return super().forward(x0, self.told(cond, noise), noise)
+def told(objective: Loss, prepare: Callable[[Any, Noise], Any]) -> Loss:
+    """The objective itself, whose every call has `prepare(cond, noise)` in the place of `cond`; prepare draws first."""
+    objective.register_forward_pre_hook(lambda _, given: (given[0], prepare(given[1], given[2]), given[2]))
+    return objective

@@ -178,7 +178,7 @@ class Model:
             samples: of each y.
             steps: network calls; the recipe's if not given.
             sampler: the recipe's if not given, on its grid.
-            beside: what else the model is told, data space, (B, ...) each: {"mask": ...}.
+            beside: what else the model is told, (B, ...) each: pictures in data space, {"mask": ...}; labels, vectors.
             batch: rows that run together; the result does not depend on it.
             progress: called with the steps done and the steps in all.
 
@@ -192,7 +192,8 @@ class Model:
             raise ValueError(f"samples is at least 1, got {samples}.")
         shapes.fit(self.event, tuple(y.shape[1:]))
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
-        cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
+        others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
+        cond = {"image": codec.encode(y), **others}
         denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
         times = recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
