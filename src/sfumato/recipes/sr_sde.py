@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from sfumato.denoisers import Denoiser, Preconditioned
 from sfumato.processes import Gaussian
 from sfumato.recipes import score_sde
@@ -56,20 +54,20 @@ class Recipe(Restorer):
 
     def sde(self, steps: int | None = None) -> score_sde.Recipe:
         """The recipe of the process, its loss and its sampler, with `steps` levels."""
-        ends = (self.sigma_min, self.sigma_max, self.beta_min, self.beta_max)
-        names = ("sigma_min", "sigma_max", "beta_min", "beta_max")
-        count = steps or self.calls
         return score_sde.Recipe(
-            kind=self.kind, snr=self.snr, moves=self.moves, steps=count, **dict(zip(names, ends, strict=True))
+            kind=self.kind,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            beta_min=self.beta_min,
+            beta_max=self.beta_max,
+            snr=self.snr,
+            moves=self.moves,
+            steps=steps or self.calls,
         )
 
     def process(self) -> Gaussian:
         """The process that `kind` names."""
         return self.sde().process()
-
-    def net(self) -> nn.Module:
-        """The U-Net with y_up beside x_t."""
-        return self.unet()
 
     def model(self) -> Denoiser:
         """The untrained denoiser: s = F / sigma under VE, eps under VP and sub-VP."""
