@@ -64,6 +64,8 @@ TABLE: dict[str, Entry] = {
     "cdm": Entry("enlarge:2"),
     "sr3-plus": Entry("real"),
     "cdpmsr": Entry("enlarge:4", {"first_steps": 700}),
+    "sr-sde": Entry("enlarge:4", {"kind": "vp"}),
+    "unit-ddpm": Entry("haze:middle"),
 }
 
 
