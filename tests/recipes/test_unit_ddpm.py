@@ -48,7 +48,7 @@ class Exact(Denoiser):
 class Map(torch.nn.Module):
     def __init__(self, slope: float, shift: float) -> None:
         super().__init__()
-        self.slope, self.shift = (torch.nn.Parameter(torch.tensor([v]).double()) for v in (slope, shift))
+        self.slope, self.shift = (torch.nn.Parameter(torch.tensor([v], dtype=torch.float64)) for v in (slope, shift))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.slope * x + self.shift

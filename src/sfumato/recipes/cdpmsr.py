@@ -11,7 +11,7 @@ from sfumato.denoisers.prepared import Prepared
 from sfumato.nets.regressor import Regressor
 from sfumato.noise import Noise
 from sfumato.processes.variances import none
-from sfumato.recipes import sr3
+from sfumato.recipes.sr3 import Recipe as Plain
 from sfumato.recipes.sr3_unet import of_signal
 from sfumato.samplers import Ancestral
 from sfumato.training import Denoising, Uniform, eps_weight
@@ -23,7 +23,7 @@ sfumato enhance small.png --model run -o out"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Plain):
     """SR3 told the output of a regression m(y) instead of y, and drawn without fresh noise.
 
     m is trained first, by |m(y) - x_0|^2, for `first_steps` steps; then it is frozen, and the denoiser is trained as

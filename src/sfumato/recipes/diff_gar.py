@@ -8,7 +8,7 @@ from typing import Any
 from sfumato.data.damages.redrawn import Redrawn
 from sfumato.data.paired import PairCrops, damaged
 from sfumato.denoisers import Denoiser
-from sfumato.recipes import sr3
+from sfumato.recipes.sr3 import Recipe as Plain
 from sfumato.samplers import DDIM
 
 EXAMPLE = """\
@@ -21,7 +21,7 @@ sfumato enhance made.png --model run -o out"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Plain):
     """SR3 trained to undo what generators do to real pictures: pairs are simulated, by drawing a part of them again.
 
     y is a real picture noised to a level t ~ U(low, high) and denoised by a weak generator, few steps of DDIM with any

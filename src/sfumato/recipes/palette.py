@@ -11,7 +11,7 @@ from sfumato.denoisers import Clipped, Denoiser, Preconditioned
 from sfumato.denoisers.kept import Kept
 from sfumato.noise import Noise
 from sfumato.processes import Table
-from sfumato.recipes import sr3
+from sfumato.recipes.sr3 import Recipe as Plain
 from sfumato.recipes.sr3_unet import of_signal
 from sfumato.training import Denoising, Uniform, eps_weight
 from sfumato.training.told import told
@@ -23,7 +23,7 @@ sfumato train FOLDER --recipe palette --damage grey --size 64 -o colors"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Plain):
     """SR3 as one model for any task that has pictures on both sides: colour, holes, uncropping, JPEG files.
 
     The loss, the table and the network's clock are those of SR3; y lies beside x_t at full size. With a mask (1, white:

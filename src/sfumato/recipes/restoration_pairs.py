@@ -9,7 +9,7 @@ from sfumato.data.damages import Damage
 from sfumato.data.damages.redrawn import Redrawn
 from sfumato.data.paired import PairCrops, damaged
 from sfumato.denoisers import Denoiser
-from sfumato.recipes import ddpm
+from sfumato.recipes.ddpm import Recipe as Plain
 from sfumato.samplers import Ancestral
 
 EXAMPLE = """\
@@ -24,7 +24,7 @@ sfumato train CLEAN --recipe sr3 --damaged worse --size 32 -o run"""
 
 
 @dataclass(frozen=True)
-class Recipe(ddpm.Recipe):
+class Recipe(Plain):
     """A DDPM of real damaged pictures, unconditional, makes a roughly damaged clean picture look like one of them.
 
     x' = first(x), a damage made by hand; x_t* = alpha x' + sigma eps; the reverse chain of the prior from t* to 0 gives

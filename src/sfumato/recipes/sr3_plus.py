@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.recipes import sr3
 from sfumato.recipes.augmented import FEATURES, Augment
+from sfumato.recipes.sr3 import Recipe as Plain
 from sfumato.training import Denoising
 from sfumato.training.told import told
 
@@ -20,7 +20,7 @@ sfumato enhance small.png --model run --samples 4 -o out"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Plain):
     """SR3 for pictures whose damage is not known: trained on a chain of damages, `real`, with a noised condition.
 
     y_up is replaced by c_tau = alpha(tau) y_up + sigma(tau) n, and the network is told tau beside the level of x_t. In

@@ -14,8 +14,8 @@ from sfumato.noise import Noise, Seeds
 from sfumato.processes import Gaussian
 from sfumato.recipes.augmented import level
 from sfumato.samplers import Sampler, Times, blank
-from sfumato.zoo import defaults, files
-from sfumato.zoo.drawing import Ticker, chunks_of, drawn, rows_of
+from sfumato.zoo import conditions, defaults, files
+from sfumato.zoo.drawing import Ticker, chunks_of, drawn
 from sfumato.zoo.model import Model
 
 
@@ -101,7 +101,7 @@ class Cascade:
         tick = Ticker(None, 0)
         for rows in chunks:
             label = self.base._condition(cond, n)
-            bound = self.base.denoiser if label is None else self.base.denoiser.given(rows_of(label, rows))
+            bound = self.base.denoiser if label is None else self.base.denoiser.given(conditions.rows(label, rows))
             like = blank(bound, (len(rows), *shape))
             parts.append(scale * drawn(bound, way[0], times, like, Seeds.keyed(seed, rows), tick))
         return self.stages[0].codec.decode(torch.cat(parts)), True
