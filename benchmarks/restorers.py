@@ -50,11 +50,14 @@ SIDE, SEEN, CROPS, DRAWS, BATCH = 32, 64, 24, 8, 16
 
 @dataclass(frozen=True)
 class Entry:
-    """What a key is trained on, and how it is drawn from: fields of its recipe, network calls."""
+    """What a key is trained on, and how it is drawn from: fields of its recipe, network calls; the longer side of the
+    photographs, and how often each is damaged. The damage "redrawn" is that of diff-gar, by the shipped photo model."""
 
     damage: str
     fields: dict[str, Any] = field(default_factory=dict)
     steps: int | None = 50
+    limit: int = 512
+    ways: int = 2
 
 
 # One line a key.
@@ -65,11 +68,20 @@ TABLE: dict[str, Entry] = {
     "sr3-plus": Entry("real"),
     "cdpmsr": Entry("enlarge:4", {"first_steps": 700}),
     "sr-sde": Entry("enlarge:4", {"kind": "vp"}),
+    "diff-gar": Entry("redrawn", limit=160, ways=1),
     "unit-ddpm": Entry("haze:middle"),
 }
 
 
-def pictures(root: Path, keep: Path, limit: int = 512) -> list[np.ndarray]:
+def harm(name: str) -> damages.Damage:
+    """The damage of this name."""
+    if name != "redrawn":
+        return damages.parse(name)
+    made: damages.Damage = load("diff-gar").Recipe().damage(sf.load("photo").denoiser)
+    return made
+
+
+def pictures(root: Path, keep: Path, limit: int) -> list[np.ndarray]:
     """The photographs, reduced; kept in a file, since reading large ones takes a while."""
     if not keep.exists():
         found = [reduced(picture, limit) for i, (_, picture) in enumerate(photographs(root)) if i % 10 != 9]
@@ -79,9 +91,9 @@ def pictures(root: Path, keep: Path, limit: int = 512) -> list[np.ndarray]:
         return [kept[name] for name in kept.files]
 
 
-def pairs(found: list[np.ndarray], damage: str) -> PairCrops:
-    """Crops of every photograph, damaged in two ways, all made before the clock runs."""
-    data = damaged(found * 2, damages.parse(damage), SIDE, 3, variants=1, flat=0.04)
+def pairs(found: list[np.ndarray], entry: Entry) -> PairCrops:
+    """Crops of every photograph, damaged in a few ways, all made before the clock runs."""
+    data = damaged(found * entry.ways, harm(entry.damage), SIDE, 3, variants=1, flat=0.04)
     for item in range(len(data)):
         data.batch([item], sf.Seeds([item]))
     return data
@@ -92,7 +104,7 @@ def held_out(root: Path, damage: str) -> dict[str, Tensor]:
     crops: list[dict[str, Tensor]] = []
     for number, (_, x) in enumerate(photo12(root)):
         noise = sf.Noise(1).at(number)
-        parts = {"x0": x, **damages.parse(damage)(x, noise)}
+        parts = {"x0": x, **harm(damage)(x, noise)}
         while len(crops) < 2 * (number + 1):
             top, left = (noise.uniform(torch.empty(2)) * (x.shape[1] - SEEN + 1)).long().tolist()
             crop = {key: v[:, top : top + SEEN, left : left + SEEN] for key, v in parts.items()}
@@ -166,7 +178,9 @@ def main() -> None:
     made: list[PairCrops] = []
 
     def data() -> PairCrops:
-        made.extend([] if made else [pairs(pictures(args.root, args.build / "photographs.npz"), entry.damage)])
+        if not made:
+            found = pictures(args.root, args.build / f"photographs-{entry.limit}.npz", entry.limit)
+            made.append(pairs(found, entry))
         return made[0]
 
     def place(name: str) -> Path:
