@@ -27,6 +27,7 @@ from sfumato.training.progressive import ProgressiveDistillation
 from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
+from sfumato.training.staged import Regression, Staged
 from sfumato.training.times import (
     CosMap,
     Levels,
@@ -74,8 +75,10 @@ __all__ = [
     "Precision",
     "Profile",
     "ProgressiveDistillation",
+    "Regression",
     "Shifted",
     "Source",
+    "Staged",
     "Steps",
     "TrainStep",
     "Uncertain",

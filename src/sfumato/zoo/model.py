@@ -192,7 +192,8 @@ class Model:
         shapes.fit(self.event, tuple(y.shape[1:]))
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
         cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        maps = ("anchor", "features", *(beside or {}))
+        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event, beside=maps))
         sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = chunks_of(len(rows), batch)
@@ -330,10 +331,14 @@ class Model:
         codec = self.codec.sized(event)
         return codec.sparing() if low_memory else codec
 
-    def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
-        """The denoiser, in windows where an image is large."""
+    def _sized(
+        self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False, beside: Sequence[str] = ()
+    ) -> Denoiser:
+        """The denoiser, in windows where an image is large; in its own, where it has windows."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=("image",)) if _large(event) else inner
+        if not _large(event) or isinstance(inner, Windowed):
+            return inner
+        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=("image", *beside))
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
