@@ -29,6 +29,7 @@ from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.staged import Regression, Staged
 from sfumato.training.times import (
+    Antithetic,
     CosMap,
     Levels,
     LogitNormal,
@@ -46,6 +47,7 @@ from sfumato.training.validation import HeldOut
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
+    "Antithetic",
     "Averages",
     "Chain",
     "ConsistencyTraining",
