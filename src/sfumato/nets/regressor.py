@@ -1,22 +1,20 @@
-"""A U-Net that says x_0 from the damaged picture alone: m(y) = y + F(y)."""
+"""A network run once: the regression of a clean picture on a damaged one."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sfumato.nets.unet import UNet
-
 
 class Regressor(nn.Module):
-    """y + F(y), (B, channels, *size) both; F is told no noise level, and is 0 before training.
+    """m(y) = y + F(y), (B, C, H, W) to the same, with F a network of the kind `net(u, c_noise, cond)` asked at level 0.
 
-    Args:
-        net: a U-Net without conditions.
+    Where F ends in zeros, as `UNet` does untrained, it begins as y itself.
     """
 
-    def __init__(self, net: UNet) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, y: Tensor) -> Tensor:
-        return y + self.net(y, y.new_zeros(y.shape[0]))
+        out: Tensor = y + self.net(y, y.new_zeros(len(y)))
+        return out

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser, Preconditioned, Predicted, Residual
 from sfumato.nets.resdiff import ResDiffNet, SmallCNN, frequency_loss
+from sfumato.noise import Noise
 from sfumato.processes import Reverting, Table, entry
 from sfumato.processes.variances import small
 from sfumato.recipes.restorer import Restorer
 from sfumato.recipes.sr3_unet import of_signal
 from sfumato.samplers import Ancestral
-from sfumato.training import Denoising, Regression, Staged, Uniform, eps_weight
+from sfumato.training import Denoising, Staged, Uniform, eps_weight
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe resdiff --damage enlarge:4 --size 32 -o run
 sfumato enhance small.png --model run --samples 4 -o out"""
+
+
+class OfFrequencies(nn.Module):
+    """`frequency_loss` of x_0 and m(y), (B,); nothing is drawn."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        return frequency_loss(x0, self.net(cond["image"]))
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Recipe(Restorer):
         """First the CNN's loss, then the absolute error of eps at levels between those of the table too."""
         assert isinstance(denoiser, Predicted)
         then = Denoising(denoiser, Uniform(0.5 / self.levels, 1.0), eps_weight, power=1.0)
-        return Staged(denoiser, Regression(denoiser.predictor, frequency_loss), then, self.pretrain)
+        return Staged(denoiser, OfFrequencies(denoiser.predictor), then, self.pretrain)
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """z_0 held to [-1, 1]."""

@@ -15,8 +15,8 @@ from sfumato.processes import Reverting, Table, entry
 from sfumato.processes.variances import small
 from sfumato.recipes.restorer import Restorer
 from sfumato.samplers import Ancestral
-from sfumato.training import Denoising, Regression, Staged, Steps, eps_weight
-from sfumato.training.staged import absolute
+from sfumato.training import Denoising, Staged, Steps, eps_weight
+from sfumato.training.regression import Regression
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe srdiff --damage enlarge:4 --size 32 -o run
@@ -85,7 +85,7 @@ class Recipe(Restorer):
         """First the absolute error of the encoder's own x_0, then that of eps."""
         encoder = denoiser.predictor.encoder  # type: ignore[union-attr]
         then = OfHeld(denoiser, self.levels, 1.0 / self.scale)
-        return Staged(denoiser, Regression(encoder, absolute), then, self.pretrain)  # type: ignore[arg-type]
+        return Staged(denoiser, Regression(encoder, 1), then, self.pretrain)  # type: ignore[arg-type]
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """z_0 held to [-1, 1]."""

@@ -27,7 +27,7 @@ from sfumato.training.progressive import ProgressiveDistillation
 from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
-from sfumato.training.staged import Regression, Staged
+from sfumato.training.staged import Staged
 from sfumato.training.times import (
     Antithetic,
     CosMap,
@@ -77,7 +77,6 @@ __all__ = [
     "Precision",
     "Profile",
     "ProgressiveDistillation",
-    "Regression",
     "Shifted",
     "Source",
     "Staged",

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-
-
-class Regression(nn.Module):
-    """loss(x_0, m(y)) of each sample, (B,), for a network that says x_0 from {"image": y}; nothing is drawn.
-
-    Args:
-        predictor: y to m(y).
-        loss: (x_0, m) to (B,); the mean square error if not given.
-    """
-
-    def __init__(self, predictor: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
-        super().__init__()
-        self.predictor, self.loss = predictor, loss or square
-
-    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
-        return self.loss(x0, self.predictor(cond["image"]))
 
 
 class Staged(nn.Module):
@@ -52,13 +35,3 @@ class Staged(nn.Module):
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         loss: Tensor = (self.first if self.early else self.then)(x0, cond, noise)
         return loss
-
-
-def square(x0: Tensor, m: Tensor) -> Tensor:
-    """mean (x_0 - m)^2 of each sample, (B,)."""
-    return (x0 - m).flatten(1).square().mean(1)
-
-
-def absolute(x0: Tensor, m: Tensor) -> Tensor:
-    """mean |x_0 - m| of each sample, (B,)."""
-    return (x0 - m).flatten(1).abs().mean(1)
