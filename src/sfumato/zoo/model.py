@@ -340,7 +340,7 @@ class Model:
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
         """The denoiser, in windows where an image is large; in its own, where it has windows."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        if not _large(event) or isinstance(inner, Windowed):
+        if not _large(event) or any(isinstance(part, Windowed) for part in inner.modules()):
             return inner
         return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=ALIGNED)
 
