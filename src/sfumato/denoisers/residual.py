@@ -23,7 +23,7 @@ class Residual(Denoiser):
             standard deviation of the residual it gives z a variance near 1.
         reach: z_0 is held to [-reach, reach]; None: not held.
 
-    Source: Li et al. 2022 (2104.14951) eq. 4 and algorithm 2; Whang et al. 2022 (2112.02475) eq. 5.
+    Source: Li et al. 2022 (2104.14951) algorithms 1 and 2; Whang et al. 2022 (2112.02475).
     """
 
     process: Anchored

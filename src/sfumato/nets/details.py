@@ -15,7 +15,7 @@ class DetailNet(nn.Module):
     Each band has a depthwise and a pointwise convolution; the diagonal is the query that the two others are attended
     by (across channels: ours), and a block of dilated convolutions mixes all three.
 
-    Source: Jiang et al. 2023 (2306.00306) section 3.3.
+    Source: Jiang et al. 2023 (2306.00306), its high-frequency restoration module.
     """
 
     def __init__(self, channels: int = 3, width: int = 16) -> None:

@@ -44,7 +44,7 @@ class Splitter(nn.Module):
 
     h = 1 - exp(-f^2 / (2 w^2)), f in cycles a pixel and 0 for the mean; w, between 1/2 and 1, is predicted from the
     amplitudes of each picture. (The public code centres the frequencies of h but not those of the FFT, so that its h
-    is no high-pass filter: ours is.) Source: Shang et al. 2023 (2303.08714) section 3.3.
+    is no high-pass filter: ours is.) Source: Shang et al. 2023 (2303.08714) and public code.
     """
 
     def __init__(self, channels: int) -> None:
@@ -67,7 +67,7 @@ class Guided(nn.Module):
     """x + attention of features x whose query is a picture of details: across channels, so that its cost is linear in
     the number of pixels (ours; the paper's is across positions). Nothing before training.
 
-    Source: Shang et al. 2023 (2303.08714) section 3.4; Zamir et al. 2022 (2111.09881) eq. 1 for channels.
+    Source: Shang et al. 2023 (2303.08714); Zamir et al. 2022 (2111.09881) for channels.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -124,7 +124,7 @@ def frequency_loss(x0: Tensor, m: Tensor, *, spectral: float = 0.2, details: flo
     e = x_0 - m; the FFT and the wavelets are orthonormal, so that the second term is the first again (Parseval), and
     the third a heavier weight on details. Sides are cut to what 2^levels divides, or fewer levels taken.
 
-    Source: Shang et al. 2023 (2303.08714) eq. 6 to 9; weights of the public code.
+    Source: Shang et al. 2023 (2303.08714); weights of the public code.
     """
     e = x0 - m
     loss = e.square().mean((1, 2, 3)) + spectral * torch.fft.fft2(e, norm="ortho").abs().square().mean((1, 2, 3))

@@ -40,7 +40,7 @@ class RRDB(nn.Module):
         width: features of every layer.
         blocks: each of three dense blocks.
 
-    Source: Wang et al. 2018 (1809.00219) section 3.1; sizes of Li et al. 2022 (2104.14951) section 3.3.
+    Source: Wang et al. 2018 (1809.00219); sizes of the public code of Li et al. 2022 (2104.14951).
     """
 
     def __init__(self, channels: int = 3, factor: int = 4, width: int = 32, blocks: int = 8) -> None:

@@ -98,7 +98,7 @@ class Anchored(Gaussian):
 class Reverting(Anchored):
     """Anchored, begun at the anchor itself: what is left of the residual x_0 - m(y) at t = 1 is neglected.
 
-    Source: Li et al. 2022 (2104.14951) algorithm 2; Luo et al. 2023 (2301.11699) section 3.3.
+    Source: Li et al. 2022 (2104.14951) algorithm 2; Luo et al. 2023 (2301.11699).
     """
 
     def prior(self, like: Tensor) -> Normal:

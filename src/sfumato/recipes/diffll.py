@@ -53,7 +53,7 @@ class Objective(nn.Module):
 
     TV = 2 (mean square step across + down). Gradients of both flow through every step of the run.
 
-    Source: Jiang et al. 2023 (2306.00306) eq. 12 to 15; weights of the public code.
+    Source: Jiang et al. 2023 (2306.00306) and weights of the public code.
     """
 
     def __init__(self, denoiser: LowBand, recipe: Recipe) -> None:
@@ -102,7 +102,7 @@ class Recipe(Restorer):
         details: width of the networks of details.
         first, last, levels: of the linear betas.
 
-    Source: Jiang et al. 2023 (2306.00306) sections 3.2 to 3.4, algorithms 1 and 2; public code for sizes and weights.
+    Source: Jiang et al. 2023 (2306.00306); public code for sizes and weights.
     """
 
     calls: int = 10

@@ -38,7 +38,7 @@ class Recipe(Restorer):
         first, last, levels: of the linear betas in training.
         walk: the last beta in sampling; 0.0: the levels of training.
 
-    Source: Whang et al. 2022 (2112.02475) eq. 5 and 6, sections 3.2 and 3.3.
+    Source: Whang et al. 2022 (2112.02475); Saharia et al. 2022 (2104.07636) algorithms 1 and 2 for the levels.
     """
 
     predictor: tuple[int, ...] = (16, 32)

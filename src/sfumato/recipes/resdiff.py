@@ -56,7 +56,7 @@ class Recipe(Restorer):
         pretrain: steps of the first stage.
         first, last, levels: of the linear betas.
 
-    Source: Shang et al. 2023 (2303.08714) sections 3.2 to 3.4, eq. 6 to 9; public code for sizes and betas.
+    Source: Shang et al. 2023 (2303.08714); public code for sizes, betas and the loss of the CNN.
     """
 
     scale: float = 1.0

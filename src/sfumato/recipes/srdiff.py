@@ -56,7 +56,7 @@ class Recipe(Restorer):
         pretrain: steps of the first stage.
         levels: N, of a cosine table.
 
-    Source: Li et al. 2022 (2104.14951) eq. 4 and 5, algorithms 1 and 2; public code for c and the clamps.
+    Source: Li et al. 2022 (2104.14951) algorithms 1 and 2; public code for c and the clamps.
     """
 
     scale: float = 2.0

@@ -38,7 +38,7 @@ class Recipe(Restorer):
         flat: plain averages.
         first, last, levels: of the linear betas.
 
-    Source: Özdenizci & Legenstein 2023 (2207.14626) eq. 9, algorithms 1 and 2; public code for sizes.
+    Source: Özdenizci & Legenstein 2023 (2207.14626) algorithms 1 and 2; public code for sizes.
     """
 
     calls: int = 25
