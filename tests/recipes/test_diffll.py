@@ -57,7 +57,7 @@ def test_the_law_of_a_picture_with_exact_details_is_the_recursion_s_of_its_avera
     told |= {"whole": torch.empty(n, 1, 4, 4)}
     x1 = Noise(0).normal(torch.empty(n, 1, 1, 1).double())
     low = sample(world.denoiser(process), recipe.sampler(), x1=x1, times=times, noise=Noise(1))
-    x = recipe.picture(low, told)
+    x = recipe.picture(recipe.model(), low, told)
     bars = [process.alpha(t) ** 2 for t in times[:-1]]
     mean, var = by_the_paper(e, v, bars)
     if longer:
@@ -81,7 +81,7 @@ def test_what_the_network_is_told() -> None:
     y = normal(2, 1, 10, 15)  # grown to 12 x 16 by reflection
     told = recipe.condition(D, {"image": y}, Noise(0))
     assert told["image"].shape == (2, 1, 3, 4)
-    close(recipe.picture(told["image"], told), y)  # details are y's own before training
+    close(recipe.picture(D, told["image"], told), y)  # details are y's own before training
     assert torch.equal(recipe.state(told), told["image"])
     average, (fine, coarse) = pyramid(normal(1, 1, 8, 8), 2)
     other = D.bands(rebuilt(average, [fine, coarse]))
@@ -186,5 +186,5 @@ def test_a_model_enhances_pictures_of_any_size() -> None:
     with torch.no_grad():
         told = D.bands(y[1:] * 2 - 1)
         low = sample(D.given(told), recipe.sampler(), x1=noise.normal(told["image"]), times=recipe.times(), noise=noise)
-    close(result.samples[1, 1], recipe.picture(low, told)[0] * 0.5 + 0.5, 1e-9)
+    close(result.samples[1, 1], recipe.picture(D, low, told)[0] * 0.5 + 0.5, 1e-9)
     assert [round(t * 200) for t in Recipe().times()] == [*range(181, 0, -20), 0]

@@ -13,7 +13,9 @@ from sfumato.nets.unet import UNet, pad_to
 class Added(nn.Module):
     """`net(u, c_noise, cond)` with cond["features"], (B, widths[0], *size), added once after the first level.
 
-    Where the net sees patches, the features of a patch are averaged. Source: public code of Li et al. 2022 (2104.14951).
+    Where the net sees patches, the features of a patch are averaged (ours).
+
+    Source: public code of Li et al. 2022 (2104.14951).
     """
 
     def __init__(self, net: UNet) -> None:

@@ -139,7 +139,7 @@ class Recipe(Restorer):
         assert isinstance(denoiser, LowBand)
         return denoiser.bands(cond["image"])
 
-    def picture(self, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The picture of an average band and the details."""
         rows, columns = cond["whole"].shape[-2:]
         return rebuilt(x, [cond["fine"], cond["coarse"]])[..., :rows, :columns]

@@ -185,7 +185,7 @@ class Recipe(Restorer):
         f = self.sampler().scale(1.0)
         return cond["image"][..., ::f, ::f]
 
-    def picture(self, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The picture, of the size of y."""
         rows, columns = cond["whole"].shape[-2:]
         return x[..., :rows, :columns]

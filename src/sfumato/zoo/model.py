@@ -194,7 +194,8 @@ class Model:
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
         others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
         cond = {"image": codec.encode(y), **others}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        guided = recipe.guide(self.denoiser)
+        denoiser = Counted(self._sized(guided, event) if recipe.spatial else guided)
         times = recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = chunks_of(len(rows), batch)
@@ -209,7 +210,7 @@ class Model:
                 )
             way = sampler or recipe.sampler_given(told)
             x0 = drawn(denoiser.given(told), way, times, recipe.state(told), noise, tick)
-            parts.append(codec.decode(recipe.picture(x0, told)))
+            parts.append(codec.decode(recipe.picture(self.denoiser, x0, told)))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler or recipe.sampler()), "", nfe)
