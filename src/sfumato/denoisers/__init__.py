@@ -23,6 +23,8 @@ from sfumato.denoisers.preconditioned import (
     predict_x0,
     trig,
 )
+from sfumato.denoisers.predicted import Predicted
+from sfumato.denoisers.residual import Residual
 from sfumato.denoisers.sparing import Sparing
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
@@ -47,7 +49,9 @@ __all__ = [
     "OptimalCovariance",
     "Parameterization",
     "Preconditioned",
+    "Predicted",
     "Recorded",
+    "Residual",
     "Scheme",
     "Sparing",
     "Thresholded",

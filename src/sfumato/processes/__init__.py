@@ -1,7 +1,7 @@
 """Forward processes: how data become noise."""
 
 from sfumato.processes.additive import Additive, GammaNoise, MixtureNoise, TwoGammaNoise
-from sfumato.processes.anchored import Anchored, entry
+from sfumato.processes.anchored import Anchored, Reverting, entry
 from sfumato.processes.base import Coefficient, Process, Time, exact, expand, lib
 from sfumato.processes.binomial import Bernoulli, Binomial
 from sfumato.processes.categories import Categories, Jumping
@@ -37,6 +37,7 @@ __all__ = [
     "Pinned",
     "Process",
     "Rectified",
+    "Reverting",
     "SigmoidBeta",
     "SubVP",
     "Table",

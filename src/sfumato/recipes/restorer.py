@@ -30,6 +30,7 @@ class Restorer:
     """
 
     paired: ClassVar[bool] = True
+    spatial: ClassVar[bool] = True  # the state is a picture, which may be cut into windows
 
     channels: int = 3
     widths: tuple[int, ...] = (16, 32, 64)
@@ -87,8 +88,8 @@ class Restorer:
         """A tensor of the shape of the state that is drawn, of which `picture` is the picture."""
         return cond["image"]
 
-    def picture(self, x: Tensor) -> Tensor:
-        """The picture in a state."""
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The picture in a state that was drawn under this condition."""
         return x
 
     def sampler(self) -> Sampler:

@@ -28,7 +28,7 @@ from sfumato.zoo.result import Result
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
 LARGE = 512  # where a side is longer than this: memory stays that of a few windows
 OVERLAP = 32
-ALIGNED = ("image", "mask", "rough")  # what is beside the picture, of its size
+ALIGNED = ("image", "mask", "rough", "anchor", "features")  # what is beside the picture, of its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,8 @@ class Model:
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
         others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
         cond = {"image": codec.encode(y), **others}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        guided = recipe.guide(self.denoiser)
+        denoiser = Counted(self._sized(guided, event) if recipe.spatial else guided)
         times = recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = chunks_of(len(rows), batch)
@@ -209,7 +210,7 @@ class Model:
                 )
             way = sampler or recipe.sampler_given(told)
             x0 = drawn(denoiser.given(told), way, times, recipe.state(told), noise, tick)
-            parts.append(codec.decode(recipe.picture(x0)))
+            parts.append(codec.decode(recipe.picture(self.denoiser, x0, told)))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler or recipe.sampler()), "", nfe)
@@ -338,9 +339,11 @@ class Model:
         return codec.sparing() if low_memory else codec
 
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
-        """The denoiser, in windows where an image is large."""
+        """The denoiser, in windows where an image is large; in its own, where it has windows."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=ALIGNED) if _large(event) else inner
+        if not _large(event) or any(isinstance(part, Windowed) for part in inner.modules()):
+            return inner
+        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=ALIGNED)
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
