@@ -3,6 +3,7 @@
 from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.borrowed import OfLevel
+from sfumato.denoisers.centred import Centred
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.examples import Examples
@@ -31,6 +32,7 @@ from sfumato.estimate import Estimate
 
 __all__ = [
     "AnalyticDPM",
+    "Centred",
     "Clipped",
     "Counted",
     "Denoiser",

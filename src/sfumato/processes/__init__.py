@@ -10,6 +10,7 @@ from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.neighbours import Neighbours
 from sfumato.processes.pinned import Brownian, Pinned, Tent
+from sfumato.processes.reverting import ConstantPull, CosinePull, LinearPull, Pull, Reverting
 from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
 from sfumato.processes.transitions import Transitions
@@ -23,7 +24,9 @@ __all__ = [
     "Brownian",
     "Categories",
     "Coefficient",
+    "ConstantPull",
     "Cosine",
+    "CosinePull",
     "Discrete",
     "GammaNoise",
     "Gaussian",
@@ -32,11 +35,14 @@ __all__ = [
     "LearnedEnds",
     "LearnedSchedule",
     "LinearBeta",
+    "LinearPull",
     "MixtureNoise",
     "Neighbours",
     "Pinned",
     "Process",
+    "Pull",
     "Rectified",
+    "Reverting",
     "SigmoidBeta",
     "SubVP",
     "Table",
