@@ -28,7 +28,7 @@ def cumulated(T: int, end: float = 0.005) -> list[float]:
 
 
 def bound(recipe: Recipe, y: float | torch.Tensor) -> Reverting:
-    process = recipe.process().bind({"image": torch.as_tensor(y).double().reshape(1, -1)})
+    process = recipe.process().bind({"image": torch.as_tensor(y, dtype=torch.float64).reshape(1, -1)})
     assert isinstance(process, Reverting)
     return process
 
@@ -83,22 +83,21 @@ def test_marginals_are_those_of_the_chain(T: int) -> None:
     """x_i = y + e^(-theta_i dt) (x_(i-1) - y) + lam sqrt(1 - e^(-2 theta_i dt)) z, moment by moment."""
     process, Theta = bound(Recipe(levels=T), 0.4), cumulated(T)
     mean, var = -0.7, 0.0
-    # A table keeps alpha_bar itself, of which 1 - alpha_bar loses digits at the first levels.
     for i in range(1, T + 1):
         A = math.exp(Theta[i - 1] - Theta[i])
         mean, var = 0.4 + A * (mean - 0.4), A**2 * var + LAM**2 * (1 - A**2)
         law = process.marginal(one(-0.7), i / T)
-        assert float(law.mean) == pytest.approx(mean, abs=1e-10)
+        assert float(law.mean) == pytest.approx(mean, abs=1e-12)
         assert float(law.std) == pytest.approx(math.sqrt(var), rel=1e-9)
         step = process.forward(one(0.1), (i - 1) / T, i / T)
-        assert float(step.mean) == pytest.approx(0.4 + A * (0.1 - 0.4), abs=1e-10)
+        assert float(step.mean) == pytest.approx(0.4 + A * (0.1 - 0.4), abs=1e-12)
         assert float(step.std) == pytest.approx(LAM * math.sqrt(1 - A**2), rel=1e-9)
     assert process.alpha(1.0) == pytest.approx(0.005, rel=1e-12)
 
 
 def test_the_start_is_the_picture_and_noise_of_lam() -> None:
     law = bound(Recipe(), 0.4).prior(torch.zeros(2, 1).double())
-    assert torch.equal(law.mean, torch.full((2, 1), 0.4).double()) and law.std == pytest.approx(LAM)
+    assert torch.equal(law.mean, torch.full((2, 1), 0.4, dtype=torch.float64)) and law.std == pytest.approx(LAM)
 
 
 def test_the_posterior_is_ddpm_s_of_the_standardised_residual() -> None:
@@ -109,13 +108,13 @@ def test_the_posterior_is_ddpm_s_of_the_standardised_residual() -> None:
         law = process.reverse(Estimate(one(x0)), one(xt), i / 100, (i - 1) / 100)
         A, B, C = (math.exp(-v) for v in (Theta[i] - Theta[i - 1], Theta[i], Theta[i - 1]))
         best = A * (1 - C**2) / (1 - B**2) * (xt - y) + C * (1 - A**2) / (1 - B**2) * (x0 - y) + y
-        assert float(law.mean) == pytest.approx(best, abs=1e-9)
+        assert float(law.mean) == pytest.approx(best, abs=1e-11)
         assert float(law.std) ** 2 == pytest.approx(LAM**2 * (1 - A**2) * (1 - C**2) / (1 - B**2), rel=1e-9)
         bar, before = B**2, C**2
         beta = 1 - bar / before
         z = math.sqrt(before) * beta / (1 - bar) * (x0 - y) / LAM
         z += math.sqrt(1 - beta) * (1 - before) / (1 - bar) * (xt - y) / LAM
-        assert (float(law.mean) - y) / LAM == pytest.approx(z, abs=1e-8)
+        assert (float(law.mean) - y) / LAM == pytest.approx(z, abs=1e-10)
 
 
 def test_the_best_steps_end_at_x0_from_anywhere() -> None:
@@ -137,7 +136,7 @@ def test_the_noise_that_the_likelihood_asks_for_is_not_eps() -> None:
         e = eps * (1 - A**2) / (2 * A * h) + z * (1 + h - 1 / A) * math.sqrt(1 - B**2) / (2 * h)
         D = one(y + (xt - y - spread * e) / B)
         best = process.reverse(Estimate(one(x0)), one(xt), t, s).mean
-        assert float(euler(process, D, one(xt), t, s)) == pytest.approx(float(best), abs=1e-9)
+        assert float(euler(process, D, one(xt), t, s)) == pytest.approx(float(best), abs=1e-11)
         largest = max(largest, abs(e - eps))
     assert largest > 0.01
     fine = cumulated(20_000)
@@ -180,7 +179,9 @@ def test_draws_follow_the_recursion(way: str, T: int) -> None:
     sampler: Sampler = DDIM() if way == "ddim" else recipe.sampler()
     v, n = 0.01, 20_000
     process = bound(recipe, 0.1)
-    exact = sf.GaussianWorld(torch.tensor([0.3]).double(), torch.tensor([[v]]).double()).denoiser(process)
+    exact = sf.GaussianWorld(
+        torch.tensor([0.3], dtype=torch.float64), torch.tensor([[v]], dtype=torch.float64)
+    ).denoiser(process)
     D = sf.denoisers.MeanOnly(exact)
     x1 = process.prior(torch.zeros(n, 1).double()).sample(Noise(0))
     x = sample(D, sampler, x1=x1, times=recipe.times(), noise=Noise(1))
@@ -205,9 +206,9 @@ def test_what_the_recursions_say() -> None:
 
 def test_two_numbers_given_a_third_have_their_joint_law() -> None:
     """x_0 ~ N(0, S), y = H x_0 + n: draws given one y have the mean and covariance of x_0 | y as T grows."""
-    S, H, R = torch.tensor([[0.05, 0.03], [0.03, 0.08]]).double(), torch.eye(2).double()[:1], 0.01
+    S, H, R = torch.tensor([[0.05, 0.03], [0.03, 0.08]], dtype=torch.float64), torch.eye(2).double()[:1], 0.01
     K = S @ H.T / (H @ S @ H.T + R)
-    y = torch.tensor([0.3]).double()
+    y = torch.tensor([0.3], dtype=torch.float64)
     mean, cov = (K @ y), S - K @ H @ S
     world, errors = sf.GaussianWorld(mean, cov), []
     for T in (20, 150):
@@ -264,7 +265,10 @@ def test_the_losses() -> None:
             e = eps * (1 - A**2) / (2 * A * h) + z * (1 + h - 1 / A) * (1 - B**2).sqrt() / (2 * h)
             return Estimate(y + (xt - y - spread * self.share * e) / B)
 
-    x0, cond = torch.full((400, 3), 0.2).double(), {"image": torch.full((400, 3), -0.1).double()}
+    x0, cond = (
+        torch.full((400, 3), 0.2, dtype=torch.float64),
+        {"image": torch.full((400, 3), -0.1, dtype=torch.float64)},
+    )
     assert float(Likelihood(Answers(1.0), 10)(x0, cond, Noise(0)).max()) < 1e-10
     missing = Likelihood(Answers(0.5), 10)(x0, cond, Noise(0))
     assert missing.shape == (400,) and float(missing.min()) > 0.0

@@ -25,7 +25,8 @@ sfumato enhance rainy.png --model run --samples 4 -o out"""
 def euler(process: Reverting, D: Tensor, xt: Tensor, t: Time, s: Time, eta: float = 1.0) -> Tensor:
     """Mean of Euler's step t -> s of the reverse SDE (eta = 1) or of the flow (0).
 
-    x + h (x - y) + (1 + eta^2) h lam^2 score, h = Theta_t - Theta_s, the pull that the step undoes. Source: Luo et al. 2023 (2301.11699) eq. 7, discretised.
+    x + h (x - y) + (1 + eta^2) h lam^2 score, h = Theta_t - Theta_s, the pull that the step undoes.
+    Source: Luo et al. 2023 (2301.11699) eq. 7, discretised.
     """
     ratio = process.alpha(s) / process.alpha(t)
     h = expand(lib(ratio).log(ratio), xt)
