@@ -4,6 +4,7 @@ from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.borrowed import OfLevel
 from sfumato.denoisers.centred import Centred
+from sfumato.denoisers.corrected import Corrected
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.examples import Examples
@@ -34,6 +35,7 @@ __all__ = [
     "AnalyticDPM",
     "Centred",
     "Clipped",
+    "Corrected",
     "Counted",
     "Denoiser",
     "Energy",

@@ -25,6 +25,7 @@ from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, r
 from sfumato.training.precision import Precision
 from sfumato.training.progressive import ProgressiveDistillation
 from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
+from sfumato.training.regression import Regression
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
@@ -74,6 +75,7 @@ __all__ = [
     "Precision",
     "Profile",
     "ProgressiveDistillation",
+    "Regression",
     "Shifted",
     "Source",
     "Steps",
