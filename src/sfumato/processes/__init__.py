@@ -13,6 +13,7 @@ from sfumato.processes.pinned import Brownian, Pinned, Tent
 from sfumato.processes.reverting import ConstantPull, CosinePull, LinearPull, Pull, Reverting
 from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
+from sfumato.processes.thinning import Observed, Photons, Speckle, Thinning
 from sfumato.processes.transitions import Transitions
 
 __all__ = [
@@ -38,15 +39,19 @@ __all__ = [
     "LinearPull",
     "MixtureNoise",
     "Neighbours",
+    "Observed",
+    "Photons",
     "Pinned",
     "Process",
     "Pull",
     "Rectified",
     "Reverting",
     "SigmoidBeta",
+    "Speckle",
     "SubVP",
     "Table",
     "Tent",
+    "Thinning",
     "Time",
     "Transitions",
     "Trigonometric",
