@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato import grids
+from sfumato.codecs import Affine, Codec
 from sfumato.denoisers import Denoiser
 from sfumato.nets import UNet
 from sfumato.processes import Gaussian, Table
@@ -60,6 +61,10 @@ class Restorer:
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """What is drawn with: the denoiser itself, unless a recipe holds its estimates to something."""
         return denoiser
+
+    def inside(self, denoiser: Denoiser, y: Tensor) -> Codec:
+        """Where draws for y (B, C, H, W) in model space are made: there, unless a recipe encodes."""
+        return Affine()
 
     def times(self, steps: int | None = None) -> tuple[float, ...]:
         """The grid of sampling: levels of the table evenly spaced, or uniform times where there is no table."""

@@ -183,21 +183,29 @@ class Model:
         if samples < 1:
             raise ValueError(f"samples is at least 1, got {samples}.")
         self._fits(tuple(y.shape[1:]))
-        event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
+        codec = self._codec(tuple(y.shape[1:]))
         cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        with torch.no_grad():
+            inner = tuple(recipe.inside(self.denoiser, cond["image"][:1]).encode(cond["image"][:1]).shape[1:])
+        denoiser = self._sized(recipe.guide(self.denoiser), inner)
         sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = _chunks(len(rows), batch)
         tick = _Ticker(progress, len(chunks) * (len(times) - 1))
-        parts = []
+        parts, nfe = [], 0
         for part in chunks:
             index = [rows[i] for i in part]
-            bound = denoiser.given(_rows(cond, [item for item, _ in index]))
-            like = cond["image"][[item for item, _ in index]]
-            parts.append(codec.decode(_drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
+            told = _rows(cond, [item for item, _ in index])
+            with torch.no_grad():
+                space = recipe.inside(self.denoiser, told["image"])
+                like = space.encode(told["image"])
+            # Counted outside: a process that takes the picture is bound on a copy of what is inside.
+            bound = Counted(denoiser.given({**told, "image": like}))
+            drawn = _drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)
+            with torch.no_grad():
+                parts.append(codec.decode(space.decode(drawn)))
+            nfe = bound.calls
         x0 = torch.cat(parts)
-        nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
 
     def restore(
