@@ -10,8 +10,9 @@ export TORCH
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Two processes of one thread each beat one process of two: the tests are many and their tensors small.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+# Two processes of one thread each beat one process of two: the tests are many and their tensors small. -rs: what was
+# skipped, and which extra it needs.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n $(WORKERS)
 
 .PHONY: demo test test-all lint bench mutate docs clean FORCE
 

@@ -127,7 +127,7 @@ def main() -> None:
         "accuracy_low_high": table,
     }
     write(args, result)
-    words = "; ".join(_sentence(radius, rows) for radius, rows in table.items())
+    words = "; ".join([*(_sentence(radius, rows) for radius, rows in table.items()), _cost(seconds, len(x))])
     keep(args, "adp", f"Fashion-MNIST, {len(x)} test pictures; the shipped model as score, {args.purify} steps", words)
     if args.picture is not None:
         m = Measurement(Identity(), strong[:10], 0.0)
@@ -137,11 +137,21 @@ def main() -> None:
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    """What `work` gives, its seconds noted under `name`."""
-    began = time.perf_counter()
+    """What `work` gives, its seconds of the processor noted under `name`."""
+    began = time.process_time()
     result = work()
-    seconds[name] = round(time.perf_counter() - began, 1)
+    seconds[name] = round(time.process_time() - began, 1)
     return result
+
+
+def _cost(seconds: dict[str, float], images: int) -> str:
+    """What the two defences cost, in seconds of the processor."""
+    more = [seconds[name] - seconds["plain training"] for name in seconds if name.startswith("training on")]
+    once, each, plain = sum(more) / len(more), seconds["purified answers"] / images, seconds["plain training"]
+    return (
+        f"training on attacks costs {once:.0f} s more than the {plain:.0f} s of plain training, once; "
+        f"purifying costs {each:.2f} s a picture, so {once / each:.0f} answers cost as much"
+    )
 
 
 def _sentence(radius: str, rows: dict[str, dict[str, list[float]]]) -> str:

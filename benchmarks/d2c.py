@@ -38,7 +38,8 @@ def learn(folder: Path, root: Path, recipe: Recipe, steps: int, batch: int) -> s
     torch.manual_seed(0)  # the first weights
     objective = recipe.objective(recipe.model())
     plan = warmup_decay(steps, decay=0.5)
-    done = run(folder, config, objective, fashion_mnist(root), steps=steps, batch=batch, rate=2e-3, schedule=plan)
+    sizes = {"steps": steps, "batch": batch, "recipe": Recipe}
+    done = run(folder, config, objective, fashion_mnist(root), **sizes, rate=2e-3, schedule=plan)
     for _ in tqdm(done, total=steps, desc=folder.name, mininterval=10):
         pass
     return sf.load(folder)

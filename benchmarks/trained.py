@@ -111,7 +111,7 @@ class Bench:
         denoiser = recipe.model()
         config = {"recipe": key, "fields": dataclasses.asdict(recipe), "name": name}
         rows = run(
-            BUILD / name, config, objective(denoiser), data, steps=self.steps, batch=64,
+            BUILD / name, config, objective(denoiser), data, steps=self.steps, batch=64, recipe=type(recipe),
             schedule=warmup_decay(self.steps, decay=0.5), ema_decay=0.995,
         )  # fmt: skip
         for _ in tqdm(rows, desc=name, total=self.steps, mininterval=10):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.denoisers import Denoiser
+from sfumato.estimate import Estimate
 from sfumato.noise import Noise
+from sfumato.processes import Table
 from sfumato.worlds import MixtureWorld
 
 
@@ -23,6 +26,20 @@ class Given(Noise):
         return next(self.draws).to(like).reshape(like.shape)
 
     uniform = normal
+
+
+class Affine(Denoiser):
+    """D of the noise predictor 0.3 x + 0.1, or 0.3 sin x + 0.1, on the usual table."""
+
+    process = Table.linear()
+
+    def __init__(self, bend: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.bend = bend or (lambda x: x)
+
+    def forward(self, xt: Tensor, t: float, cond: object = None) -> Estimate:
+        eps = 0.3 * self.bend(xt) + 0.1
+        return Estimate((xt - self.process.sigma(t) * eps) / self.process.alpha(t))
 
 
 def kept(path: Path) -> dict[str, Tensor]:

@@ -43,16 +43,17 @@ def means(found: dict[str, Any]) -> Means:
         for row in found["rows"]:
             if row["task"] == task:
                 rows.setdefault(row["method"], []).append(row)
-        each = {
-            name: {
-                key: None if some[0][key] is None else sum(row[key] for row in some) / len(some) for key, _ in COLUMNS
-            }
-            for name, some in rows.items()
-        }
+        each = {name: {key: _mean([row[key] for row in some]) for key, _ in COLUMNS} for name, some in rows.items()}
         for name, some in rows.items():
             each[name]["slices"] = len({row["slice"] for row in some})
         out[task] = dict(sorted(each.items(), key=lambda pair: -(pair[1]["psnr"] or 0.0)))
     return out
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Of the values that are there: a busy machine's seconds are not."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 def table(task: str, rows: dict[str, dict[str, float | None]]) -> str:

@@ -1,6 +1,7 @@
 """Writes docs/samplers.md from the tables of benchmarks/data: no number by hand.
 
     sfumato bench samplers -o benchmarks/data/samplers.csv --figure docs/pictures/samplers.png
+    python benchmarks/sampling.py --peers PEERS -o benchmarks/data/sampling.json
     python tools/samplers_page.py
 
 benchmarks/data/peers_samplers.json holds the best of other libraries, each on the grid that suits it best in each cell.
@@ -61,6 +62,8 @@ def page(ours: Cells, others: dict[tuple[str, str, int], dict[str, Any]]) -> str
         _ddim(ours),
         "## Every sampler",
         _all(ours),
+        "## Beside the network's calls alone",
+        _cost(json.loads((DATA / "sampling.json").read_text("utf-8"))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -116,6 +119,51 @@ def _all(ours: Cells) -> str:
                 row.append(f"{math.exp(sum(math.log(value) for value in held) / len(held)):.2g}")
             lines.append(f"| {world} | {rival.name} | {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def _cost(found: dict[str, Any]) -> str:
+    """Ratios to the floor by loop and size, and the pipelines on networks of their own."""
+    rows, bar = found["rows"], found["bar"]
+    sizes = {row["size"]: row["weights"] for row in rows}
+    shared = [size for size in sizes if any(r["size"] == size and r["loop"].startswith("sfumato") for r in rows)]
+    cells = {(row["loop"], row["size"], row["batch"]): row for row in rows}
+    columns = [(size, batch) for size in shared for batch in dict.fromkeys(row["batch"] for row in rows)]
+    head = "".join(f" {sizes[size] / 1e6:.2g}M, {batch} |" for size, batch in columns)
+    lines = [f"| loop |{head} memory |", "| --- |" + " ---: |" * (len(columns) + 1)]
+    for loop in dict.fromkeys(row["loop"] for row in rows if row["size"] in shared):
+        held = [cells[loop, *column] for column in columns]
+        ratios = "".join(f" {row['ratio']:.3f} |" for row in held)
+        lines.append(f"| {loop} |{ratios} {max(row['memory'] for row in held):.2f} |")
+    mine = [row for row in rows if row["loop"].startswith("sfumato")]
+    over = [f"{row['loop']}, {row['weights'] / 1e6:.2g}M, {row['batch']} ({row['ratio']:.3f})" for row in mine
+            if row["ratio"] > bar]  # fmt: skip
+    met = f"is met by ours in {len(mine) - len(over)} of {len(mine)} cells" + (
+        f"; not in {'; '.join(over)}" if over else ""
+    )
+    own = ["| pipeline | million weights | batch | images a second | of the floor | memory |",
+           "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for row in rows:
+        if row["loop"] == "sfumato Model.sample" or row["size"] not in shared:
+            own.append(
+                f"| {row['loop']} | {row['weights'] / 1e6:.2f} | {row['batch']} | {row['images_per_second']:.2f} | "
+                f"{row['ratio']:.3f} | {row['memory']:.2f} |"
+            )
+    where = (
+        "" if found["device"] == "cuda" else " No GPU was at hand: the same program runs there with `--device cuda`."
+    )
+    return "\n\n".join(
+        [
+            f"Time of {found['calls']} steps over the time of as many calls of the same network on the same batch, in "
+            f"one run ({found['machine']}; `benchmarks/sampling.py`); columns are the weights of the network and the "
+            "batch, of 32 x 32 pictures, and loops of other libraries run on the same networks. `Model.sample` has "
+            "`Arc`, a stream of noise for each sample and the codec. Memory is the most that is held, over that of the "
+            f"calls alone. What a loop adds was timed with a network that costs nothing.{where}",
+            "\n".join(lines),
+            f"The bar, {bar:.2f}, {met}.",
+            "Whole pipelines, from noise to pictures, each on its own library's network:",
+            "\n".join(own),
+        ]
+    )
 
 
 if __name__ == "__main__":

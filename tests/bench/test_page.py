@@ -35,6 +35,44 @@ def test_the_page_of_samplers_names_where_the_default_is_behind():
     )
 
 
+def test_the_page_of_samplers_names_where_a_loop_of_ours_is_over_the_bar():
+    script = runpy.run_path(str(ROOT / "tools" / "samplers_page.py"))
+    rows = [
+        {"size": size, "weights": weights, "batch": batch, "loop": loop, "ratio": ratio, "memory": memory,
+         "images_per_second": 4.0}
+        for size, weights, batch, loop, ratio, memory in (
+            ("small", 300_000, 1, "sfumato DDIM", 1.04, 1.1),
+            ("small", 300_000, 1, "another", 1.5, 1.3),
+            ("small", 300_000, 32, "sfumato DDIM", 1.02, 1.2),
+            ("small", 300_000, 32, "another", 1.2, 1.0),
+            ("theirs", 4_000_000, 1, "its pipeline", 1.3, 2.0),
+        )
+    ]  # fmt: skip
+    found = {"machine": "a machine", "device": "cpu", "calls": 20, "bar": 1.05, "rows": rows}
+    said = script["_cost"](found)
+    assert "| sfumato DDIM | 1.040 | 1.020 | 1.20 |" in said and "| another | 1.500 | 1.200 | 1.30 |" in said
+    assert "| its pipeline | 4.00 | 1 | 4.00 | 1.300 | 2.00 |" in said and "No GPU was at hand" in said
+    assert "The bar, 1.05, is met by ours in 2 of 2 cells." in said
+    said = script["_cost"]({**found, "bar": 1.03, "device": "cuda"})
+    assert "is met by ours in 1 of 2 cells; not in sfumato DDIM, 0.3M, 1 (1.040)." in said and "No GPU" not in said
+
+
+def test_the_page_of_training_says_which_network_has_both_the_loss_and_the_time():
+    script = runpy.run_path(str(ROOT / "tools" / "training_page.py"))
+
+    def row(loss):
+        return {"kept": {"0.001": loss, "0.003": loss + 1.0}, "rate": 0.001, "test": loss}
+
+    networks = {"sfumato A": row(0.05), "sfumato B": row(0.06), "sfumato C": row(0.07), "diffusers": row(0.06)}
+    step = {"sfumato A": 91.0, "sfumato B": 90.0, "sfumato C": 10.0, "diffusers": 100.0}
+    found = {"loss": {"examples": 3200, "networks": networks}, "step": step}
+    said = script["learning"](found)
+    assert "at most 0.9 of its time: met by sfumato B. " in said and "rate of 0.001, 0.003" in said
+    assert "| sfumato C | 0.0700 | 0.001 | 10 | 0.10 |" in said
+    step["sfumato B"] = 95.0
+    assert "missed by ours" in script["learning"](found)
+
+
 def world_row(name, half, most, error=0.01, world="gaussian"):
     plain = {k: {"value": 1.0, "error": 0.1} for k in ("mean", "seen", "hidden", "sliced", "weights")}
     covers = {"half": {"value": half, "error": error}, "most": {"value": most, "error": error}}

@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused(book: Path, tmp_path: Path) -> None:
         ([book, "--recipe", "ardm", "--set", "length=7"], "length is decided by the data"),
         (
             [book, "--recipe", "ardm", "--channels", 1],
-            "--channels is for pictures and shards: these data are of the kind 'text'",
+            "--channels is for pictures and shards and pairs: these data are of the kind 'text'",
         ),
         ([tmp_path / "waves.npy", "--recipe", "ardm"], "ardm is for pictures of whole numbers, or text"),
     ):

@@ -144,7 +144,7 @@ def test_shards_merged_are_the_command_without_shards(two, tmp_path):
     assert merged.exit_code == 0 and merged.stdout.startswith(whole)
     assert read(tmp_path / "merged" / "result.json") == read(tmp_path / "whole.json")
     assert "features-00000000.npy" in {path.name for path in (tmp_path / "merged").iterdir()}
-    assert "--shard needs --out" in failed(*words, "--shard", "1/2", code=2)
+    assert "--shard and --engine need --out" in failed(*words, "--shard", "1/2", code=2)
 
 
 def test_a_block_of_pictures_is_held_at_a_time(two, monkeypatch):

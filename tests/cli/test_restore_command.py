@@ -328,7 +328,7 @@ def test_a_result_with_kernels_is_judged_with_each() -> None:
         (["--operator", "blind-deblur", "--border", "zero"], "has the borders valid and circular"),
         (["--operator", "blind-deblur", "--sigma", "0.1", "--solver", "dps"], "dps looks for no kernel"),
         (["--operator", "deblur", "--std", "1", "--kernel", "k.png"], "one of them"),
-        (["--operator", "deblur", "--std", "1", "--border", "odd"], "circular, reflect, zero, valid, got 'odd'"),
+        (["--operator", "deblur", "--std", "1", "--border", "odd"], "circular, reflect, zero or valid, got 'odd'"),
         (["--operator", "inpaint", "--border", "zero"], "--border does not belong to --operator inpaint"),
         (["--operator", "quantize"], "needs --bits, 1 to 8"),
         (["--operator", "quantize", "--bits", "2", "--sigma", "0.1"], "has no --sigma"),

@@ -113,7 +113,7 @@ def test_simulated(photo, tiny, tmp_path, monkeypatch, operator, words, expected
         ("jpeg", ("--simulate", "--quality", 101), "--quality goes up to 100"),
         ("jpeg", ("--sigma", 0.1), "jpeg has no --sigma"),
         ("jpeg", ("--quality", 10), "--quality belongs to --operator jpeg --simulate"),
-        ("denoise", ("--simulate", "--sigma", 0, "--views", 5), "--views belongs to --operator ct --simulate"),
+        ("denoise", ("--simulate", "--sigma", 0, "--views", 5), "it is for ct"),
         ("mri", ("--simulate", "--sigma", 0, "--acceleration", 0.5), "needs --acceleration, at least 1.0"),
         ("mri", (), "measured data in a .npz file"),
         ("ct", (), "measured data in a .npz file"),

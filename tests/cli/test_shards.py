@@ -120,14 +120,20 @@ def test_folders_that_cannot_be_restored_say_why(folder, tmp_path):
     assert "no pictures" in call("restore", tmp_path / "none", *RESTORE, "-o", tmp_path / "x", code=3).output
 
 
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
 @pytest.mark.slow
-def test_train_under_torchrun_has_the_weights_of_one_process(tmp_path):
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_train_under_a_launcher_has_the_weights_of_one_process(tmp_path, launcher):
+    pytest.importorskip(launcher[0].partition(".")[0])
     np.save(tmp_path / "data.npy", Noise(0).uniform(torch.empty(20, 1, 8, 8)).numpy())
     words = ["-m", "sfumato", "train", tmp_path / "data.npy", "--steps", "4", "--batch", "6", "--set", "dropout=0"]
     words += ["--set", "widths=[8]", "--out"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    for start, out in (([], "one"), (torchrun, "two")):
+    for start, out in (([], "one"), (["-m", *launcher], "two")):
         done = subprocess.run([sys.executable, *start, *words, tmp_path / out], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.splitlines() == [str(tmp_path / out)]  # one process speaks

@@ -146,6 +146,11 @@ def test_a_folder_of_pictures_with_classes(tmp_path):
     assert made["names"] == ["a", "b"] and made["event"] == [1, None, None] and made["size"] == [8, 8]
     assert made["codec"] == {"kind": "affine", "scale": 0.5, "shift": 0.5}
     assert made["training"]["fit"] == "crop" and made["training"]["classes"] is True
+    grouped = sfumato(*words[:2], "-o", tmp_path / "grouped", *words[4:], "--fit", "crop", "--set", "groups=4", "-q")
+    assert grouped.exit_code == 0
+    made = config(tmp_path / "grouped")  # normalised over all positions: of one size alone
+    assert made["fields"]["groups"] == 4 and made["event"] == [1, 8, 8] and "size" not in made
+    assert any(isinstance(m, torch.nn.GroupNorm) for m in sf.load(tmp_path / "grouped").denoiser.modules())
     assert sfumato("train", tmp_path / "data", "-o", tmp_path / "run", "--resume", "--steps", 3, "-q").exit_code == 0
     wrong = sfumato(*words[:2], "-o", tmp_path / "other", "--fit", "pad")
     assert wrong.exit_code == 3 and "got 'pad'" in wrong.stderr
@@ -175,7 +180,7 @@ def test_errors_have_their_codes(digits, tmp_path):
         (
             [digits, "--size", 8],
             2,
-            "--size is for pictures and shards and sound and table and text: these data are of the kind 'array'",
+            "--size is for pictures and shards and sound and table and text and pairs: these data are of the kind",
         ),
         ([digits, "--set", "widhts=[8]"], 2, "widths"),
         ([digits, "--set", "channels=3"], 2, "channels is decided by the data"),
@@ -198,6 +203,7 @@ def test_json_lines(digits, tmp_path):
     assert [row["event"] for row in rows] == ["start", "step", "done"]
     assert rows[0]["config"] == config(tmp_path / "run") and rows[0]["parameters"] > 100
     assert rows[1]["done"] == rows[1]["total"] == rows[2]["step"] == 50 and 0 < rows[1]["loss"] < 5
+    assert rows[1]["seconds_left"] == 0
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,24 @@ def test_a_run_whose_config_says_little_goes_on(digits, tmp_path):  # noqa: F811
     assert same(weights(run), weights(whole))
 
 
+def test_a_run_from_before_its_recipe_had_a_field_goes_on_and_says_so_once(digits, tmp_path):  # noqa: F811
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    words = [*SMALL, "-q", "--preview", 0]
+    assert sfumato("train", digits, "-o", whole, "--steps", 4, *words).exit_code == 0
+    assert sfumato("train", digits, "-o", run, "--steps", 2, *words).exit_code == 0
+    made = config(run)
+    del made["fields"]["augment"], made["fields"]["dims"]
+    (run / "config.json").write_text(json.dumps(made))
+    go_on = ["train", digits, "-o", run, "--resume", "-q"]
+    other = sfumato(*go_on, "--set", "augment=true")
+    assert other.exit_code == 2 and "fields.augment: False there, True here" in " ".join(other.stderr.split())
+    first = sfumato(*go_on, "--steps", 3, "--set", "augment=false")
+    assert first.exit_code == 0 and first.stderr.count("take their defaults: dims = 2, augment = false.") == 1
+    again = sfumato(*go_on, "--steps", 4)
+    assert again.exit_code == 0 and "defaults" not in again.stderr
+    assert same(weights(run), weights(whole)) and config(run)["fields"] == config(whole)["fields"]
+
+
 def test_an_average_of_any_width_is_a_model(digits, tmp_path):  # noqa: F811
     run = tmp_path / "run"
     words = ["--ema-width", 0.05, "--ema-width", 0.2, "--steps", 20, *SMALL, "-q"]
@@ -252,3 +270,11 @@ def test_only_the_first_step_is_blamed_on_the_items():
     assert next(going) == 0
     going.close()
     assert len(closed) == 5
+
+
+@pytest.mark.parametrize(("items", "preset", "dropout"), [(4999, "small", 0.1), (5000, "large", 0.0)])
+def test_the_preset_changes_at_5000_items(tmp_path: Path, items: int, preset: str, dropout: float) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((items, 4, 4, 1), np.uint8))
+    said = sfumato("train", tmp_path / "x.npz", "-o", tmp_path / "run", "--dry-run", "-q").stdout
+    found = json.loads(said.partition("\n")[2])
+    assert (found["training"]["preset"], found["fields"]["dropout"]) == (preset, dropout)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.nets import UNet
-from sfumato.nets.unet import pad_to, shuffle, unshuffle
+from sfumato.nets.unet import ChannelNorm, pad_to, shuffle, unshuffle
 
 
 def net(*, waken: bool = True, **options) -> UNet:
@@ -32,6 +32,7 @@ KINDS = {
     "attention": {"attention": (1,)},
     "signal": {"dims": 1, "patch": 2, "attention": (0, 1)},
     "label": {"classes": 3},
+    "groups": {"groups": 4, "attention": (1,)},
     "all": {"classes": 3, "vector": 4, "image": 1, "blocks": 2, "widths": (8,)},
 }
 
@@ -196,3 +197,39 @@ def test_pad_to():
     assert pad_to(x[..., :2], 4).tolist() == [[[0, 1, 1, 1]]]  # too short to reflect: the edge
     picture = pad_to(draw(1, 1, 3, 4), 4)
     assert picture.shape == (1, 1, 4, 4) and torch.equal(picture[..., 3, :], picture[..., 1, :])
+
+
+def test_groups_of_channels_are_normalised_over_all_positions():
+    made, fresh = net(groups=2), net(groups=2, waken=False)
+    parts = fresh.down[0][0].norm1(3.0 + 5.0 * draw(2, 8, 6, 6)).reshape(2, 2, -1)
+    assert parts.mean(-1).abs().max() < 1e-5 and (parts.var(-1, correction=0) - 1.0).abs().max() < 1e-4
+    x = draw(1, 2, 64, 64)
+    changed = x.clone()
+    changed[..., 0, 0] += 5.0
+
+    def moves(kind: UNet) -> bool:  # the far corner is beyond the reach of the convolutions
+        ends = (kind(u, LEVEL[:1])[..., -1, -1] for u in (x, changed))
+        return not torch.equal(*ends)
+
+    assert moves(made) and not moves(net())
+
+
+def test_groups_are_everywhere_or_nowhere():
+    for groups in (0, 4):
+        made = net(attention=(0, 1), groups=groups)
+        found = [m for m in made.modules() if isinstance(m, ChannelNorm | nn.GroupNorm)]
+        assert len(found) == 3 * 4  # two of a block and one of its attention
+        assert all(isinstance(m, nn.GroupNorm) and m.num_groups == 4 if groups else isinstance(m, ChannelNorm)
+                   for m in found)  # fmt: skip
+
+
+def test_groups_divide_every_width():
+    with pytest.raises(ValueError, match=r"got 8 groups and widths \(8, 12\)"):
+        net(groups=8)
+
+
+def test_heads_divide_the_channels_of_attention():
+    with pytest.raises(ValueError, match="5 heads here, which do not divide 176 channels"):
+        net(widths=(8, 176), attention=(1,))
+    assert net(widths=(8, 144), attention=(1,)).down[1][0].attention.heads == 4
+    net(widths=(8, 176))

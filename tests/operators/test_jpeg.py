@@ -3,9 +3,13 @@
 `tests/data/ddrm_jpeg.npz`: bahjat-kawar/ddrm-jpeg (MIT), run on rows 40 to 72 and columns 60 to 92 of the astronaut:
 levels `luma` and `chroma` of its encoder at three qualities, every fourth pixel of what its decoder makes of them, and
 `states` of three steps of its sampler with the noise predictor 0.3 x + 0.1, at quality 10, every fourth pixel.
+
+`tests/data/sampled_*.jpg`: columns 80 to 155 and rows 40 to 83 of the astronaut by libjpeg-turbo 2.1.5, `cjpeg -quality
+30 -sample 1x2` (4:4:0), `4x1` (4:1:1) and `4x2`, which Pillow does not write.
 """
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from sfumato.operators.jpeg import cosines, tables
 from sfumato.processes import Table
 from sfumato.solvers import DDRMJPEG
 
+DATA = Path(__file__).parents[1] / "data"
 SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
 
@@ -76,6 +81,24 @@ def test_files_hold_the_levels_of_the_operator(tmp_path, astronaut, sampling, qu
     gap = (m.y - y).abs()
     assert float(gap.max()) <= 1.0 and float((gap > 0).double().mean()) < (0.001 if quality == 10 else 0.01)
     assert float(y.abs().sum()) > 1000.0
+
+
+@pytest.mark.parametrize("sampling", ["4:4:0", "4:1:1"])
+def test_files_of_other_encoders(astronaut, sampling):
+    m = read_jpeg(DATA / f"sampled_{sampling.replace(':', '')}.jpg")
+    assert m.operator.sampling == sampling and m.event == (3, 43, 75)
+    y = JPEG.quality((43, 75), 30, sampling, low=0.0, high=1.0)(tensor(astronaut.crop((80, 40, 155, 83))))
+    gap = (m.y - y).abs()
+    assert float(gap.max()) <= 1.0 and float((gap > 0).double().mean()) < 0.003
+    # chroma alone, which the samplings differ in: most of its levels are 0
+    luma = math.prod(m.operator.plane(0))
+    own, theirs = m.y[:, luma:], y[:, luma:]
+    assert float(theirs.abs().sum()) > 100.0 and float((own - theirs).abs().sum()) < 0.02 * float(theirs.abs().sum())
+
+
+def test_a_sampling_that_is_not_known():
+    with pytest.raises(ValueError, match=r"its chroma is sampled \[\(2, 4\), \(1, 1\), \(1, 1\)\]"):
+        read_jpeg(DATA / "sampled_410.jpg")
 
 
 def test_a_file_decodes_to_what_pillow_makes_of_it(tmp_path, astronaut):
@@ -250,7 +273,7 @@ def test_files_that_cannot_be_used(tmp_path, astronaut, kind):
         (lambda: tables(101), "from 1 to 100 is needed, got 101"),
         (lambda: JPEG((8, 8), torch.ones(2, 8, 8)), r"got \(2, 8, 8\)"),
         (lambda: JPEG((8, 8), torch.zeros(3, 8, 8)), "at least 1"),
-        (lambda: JPEG((8, 8), tables(5), "4:1:1"), "one of 4:4:4, 4:2:2, 4:2:0, 4:4:0, got '4:1:1'"),
+        (lambda: JPEG((8, 8), tables(5), "4:1:0"), "one of 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1, got '4:1:0'"),
         (lambda: JPEG((8, 8), tables(5), channels=1), "3 tables need as many channels"),
         (lambda: JPEG((8, 8), tables(5), channels=4), "1 or 3, got 4"),
         (lambda: JPEG((8, 8), tables(5), low=1.0, high=1.0), "low < high"),

@@ -134,12 +134,12 @@ def test_the_network_answers_the_noise() -> None:
             seen.update(u=u, image=cond["image"])
             return 0.5 * torch.ones_like(u)
 
-    D.net = Told()
+    D.inner.net = Told()
     x, y = torch.randn(2, 1, 4, 4, **F64), torch.randn(2, 1, 4, 4, **F64)
     a, s = math.exp(-0.5), 2.0 * 0.01 * math.sqrt(100.0 - math.exp(-1.0))
     got = D(x, 0.5, {"image": y}).mean
     assert torch.allclose(got, y + (x - y - s * 0.5) / a, atol=1e-12)
-    assert torch.allclose(seen["u"], (x - y) / math.sqrt(a * a + s * s), atol=1e-12) and seen["image"] is y
+    assert torch.allclose(seen["u"], (x - y) / 2 / math.sqrt(a * a + s * s / 4), atol=1e-12) and seen["image"] is y
 
 
 def test_the_loss_is_that_of_the_noise_and_gradients_flow() -> None:

@@ -231,7 +231,7 @@ def test_the_network_reads_the_residual_and_answers_the_noise() -> None:
             seen.update(u=u, c_noise=c_noise, image=cond["image"])
             return 0.5 * torch.ones_like(u)
 
-    D.net = Told()
+    D.inner.net = Told()
     x, y = torch.randn(2, 1, 4, 4).double(), torch.randn(2, 1, 4, 4).double()
     t = torch.tensor([0.3, 1.0])
     got = D(x, t, {"image": y}).mean

@@ -15,8 +15,9 @@ from sfumato.nets.nafnet import NAFNet
 from sfumato.nets.skipping import Skips
 from sfumato.noise import Noise, Seeds
 from sfumato.recipes import ir_sde
-from sfumato.recipes.refusion import Recipe, Replacing, Staged
+from sfumato.recipes.refusion import Recipe, Replacing
 from sfumato.samplers import sample
+from sfumato.training.staged import Staged
 from sfumato.zoo import Model
 
 SMALL = {"channels": 1, "widths": (4, 8), "levels": 6, "calls": 3}
@@ -52,9 +53,10 @@ def test_the_code_of_x0_with_the_skips_of_y_is_x0() -> None:
     x0, y, domain = pictures()
     recipe, D = Recipe(**CODES), Recipe(**CODES).model()
     D.domain = domain
-    space = recipe.inside(D, y)
-    assert torch.allclose(space.decode(space.encode(x0)), x0, atol=1e-12)
-    assert torch.allclose(space.decode(space.encode(y)), y, atol=1e-12)
+    told = recipe.condition(D, {"image": y, "mask": x0}, Noise(0))
+    assert torch.equal(told["image"], domain.encode(y)[0]) and torch.equal(told["mask"], x0)
+    assert torch.allclose(recipe.picture(domain.encode(x0)[0], told), x0, atol=1e-12)
+    assert torch.allclose(recipe.picture(told["image"], told), y, atol=1e-12)
     assert float((y - x0).abs().max()) > 0.1
 
 
@@ -73,17 +75,18 @@ def test_on_pictures_it_is_ir_sde_with_another_network() -> None:
     ours, theirs = Recipe(**SMALL), ir_sde.Recipe(**SMALL, lam=50 / 255)
     assert ours.process() == theirs.process() or ours.process().scale == theirs.process().scale
     D = ours.model()
-    assert isinstance(D.net, NAFNet) and not hasattr(D, "domain")
+    assert isinstance(D.inner.net, NAFNet) and not hasattr(D, "domain")
     with torch.no_grad():
         for p in D.parameters():
             p.add_(0.1 * torch.randn_like(p))
     other = theirs.model()
-    other.net = D.net
+    other.inner.net = D.inner.net
     x0, y = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
     a, b = (r.objective(d)(x0, {"image": y}, Noise(1)) for r, d in ((ours, D), (theirs, other)))
     assert torch.equal(a, b)
     assert ours.sampler() == theirs.sampler() and ours.times() == theirs.times()
-    assert isinstance(ours.inside(D, y), Affine) and torch.equal(ours.inside(D, y).encode(y), y)
+    told = {"image": y}
+    assert ours.condition(D, told, Noise(0)) is told and ours.picture(x0, told) is x0
     models = [
         Model(Affine.unit(), d, {"recipe": key, "fields": {**SMALL, "lam": 50 / 255}, "event": [1, None, None]})
         for key, d in (("refusion", D), ("ir-sde", other))
@@ -121,7 +124,7 @@ def test_the_autoencoder_is_trained_first_and_then_left_alone() -> None:
     objective = recipe.objective(D)
     assert isinstance(objective, Staged)
     x0, y = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
-    for step, (trained, still) in ((2, (D.domain, D.net)), (3, (D.net, D.domain))):
+    for step, (trained, still) in ((3, (D.domain, D.inner.net)), (4, (D.inner.net, D.domain))):
         objective.advance(step)
         D.zero_grad()
         loss = objective(x0, {"image": y}, Noise(0))

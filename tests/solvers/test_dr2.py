@@ -4,7 +4,7 @@ import torch
 import sfumato as sf
 from sfumato.denoisers import Counted
 from sfumato.operators import Clip, Downsample, Identity
-from sfumato.processes import LinearBeta, Rectified
+from sfumato.processes import LinearBeta, Rectified, Table
 from sfumato.solvers import DR2, ILVR
 from sfumato.solvers.ilvr import Bicubic
 
@@ -24,7 +24,7 @@ def test_left_at_the_end_it_is_ilvr_with_a_late_start(smooth):
     """tau = 0: the last state is free, as with `until` above 0."""
     world, m = smooth
     D, solver = world.denoiser(LinearBeta()), DR2(steps=20, factor=2, omega=9, tau=0)
-    assert solver.times(LinearBeta()) == (*((i + 1) / 20 for i in range(9, -1, -1)), 0.0)
+    assert solver.times(LinearBeta()) == pytest.approx((*((i + 1) / 20 for i in range(9, -1, -1)), 0.0), abs=1e-12)
     x1 = sf.Noise(3).normal(m.y)
     got = list(solver.trajectory(D, m, sf.Noise(4), x1=x1))[-1].x
     down = Downsample.bicubic(2, (SIZE, SIZE))
@@ -93,6 +93,8 @@ def test_settings():
     for wrong in ({"tau": -1}, {"tau": 43}, {"omega": 100}, {"factor": 0}):
         with pytest.raises(ValueError, match="DR2: 0 <= tau <= omega < steps"):
             DR2(**wrong)
-    assert DR2(tau=42, omega=42).times(LinearBeta()) == (0.43, 0.0)
+    assert DR2(tau=42, omega=42).times(LinearBeta()) == pytest.approx((0.43, 0.0), abs=1e-12)
+    # on a table of 1000 a hundred indices from the first level to the last, 999 / 99 apart
+    assert DR2(tau=42, omega=43).times(Table.linear()) == (0.435, 0.425, 0.0)
     with pytest.raises(TypeError, match="DR2 needs a Linear"):
         DR2().check(Clip())

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from linear_codec import Coded
+from public_codes import Affine
 
 import sfumato as sf
 from sfumato import operators as ops
 from sfumato.denoisers import Denoiser
 from sfumato.operators import Downsample, Mask, Matrix, Measurement
-from sfumato.processes import EDM, Geometric, Table
+from sfumato.processes import EDM, Geometric
 from sfumato.samplers import DDIM, Sampler
 from sfumato.solvers import (
     DAPS,
@@ -38,20 +39,6 @@ SIX = {"atol": 1e-5, "rtol": 1e-5}  # they compute in float32
 def theirs(name):
     with np.load(Path(__file__).parent / "public" / f"{name}.npz") as file:
         return {key: torch.from_numpy(file[key]).double() for key in file}
-
-
-class Affine(Denoiser):
-    """D of the noise predictor 0.3 x + 0.1, or 0.3 sin x + 0.1."""
-
-    process = Table.linear()
-
-    def __init__(self, bend=None):
-        super().__init__()
-        self.bend = bend or (lambda x: x)
-
-    def forward(self, xt, t, cond=None):
-        eps = 0.3 * self.bend(xt) + 0.1
-        return sf.Estimate((xt - self.process.sigma(t) * eps) / self.process.alpha(t))
 
 
 class Flat(ops.Linear):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 from sfumato.recipes.edm import Recipe
 from sfumato.training import checkpoints
-from sfumato.training.runs import OnDevice, differences, run
+from sfumato.training.runs import OnDevice, differences, gained, run
 
 RECIPE = Recipe(channels=1, widths=(8, 16), blocks=1, patch=2, classes=3, dropout=0.1)
 SCRIPT = """
@@ -163,6 +164,61 @@ def test_another_config_is_an_error_that_says_what_differs(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"a checkpoint but no config\.json"):
         next(run(tmp_path, config, objective, data, steps=2, batch=1))
+
+
+class Known:
+    """Stands for a recipe; `made` has no default, and `kept` none that a caller gives."""
+
+    made: int
+    widths: tuple[int, ...] = (1, 2)
+    names: list[str] = field(default_factory=lambda: ["x"])
+    kept: int = field(default=3, init=False)
+
+
+KNOWN = dataclass(Known)
+
+
+def test_a_field_that_the_recipe_has_gained_is_named_once_and_its_value_counts(tmp_path):
+    fields, said = {"made": 1, "widths": (1, 2), "names": ["x"]}, []
+    path = tmp_path / "run" / "config.json"
+
+    def go(steps, fields, recipe=KNOWN, folder="run"):
+        torch.manual_seed(0)
+        objective = RECIPE.objective(RECIPE.model())
+        config = {"recipe": "edm", "fields": fields, "event": [1]}
+        options = {"steps": steps, "batch": 4, "seed": 5, "warn": said.append, "recipe": recipe}
+        return list(run(tmp_path / folder, config, objective, Stripes(), **options))
+
+    def lose(*names):
+        config = json.loads(path.read_text())
+        config["fields"] = {k: v for k, v in config["fields"].items() if k not in names}
+        path.write_text(json.dumps(config))
+
+    go(4, fields, folder="whole"), go(2, fields)
+    lose("widths", "names")
+    for other, difference in (
+        ({"widths": (1, 3)}, r"fields.widths: \[1, 2\] there, \[1, 3\] here"),
+        ({"names": []}, r"fields.names: \['x'\] there, \[\] here"),
+        ({"made": 2}, "fields.made: 1 there, 2 here"),
+        ({"kept": 3}, "fields.kept: nothing there, 3 here"),
+    ):
+        with pytest.raises(ValueError, match=rf"other settings \({difference}\)"):
+            go(4, fields | other)
+    with pytest.raises(ValueError, match=r"fields.widths: nothing there, \[1, 2\] here"):
+        go(4, fields, recipe=None)
+    assert not said and "widths" not in path.read_text()
+    go(3, fields)
+    assert said == [f"{path} was written before its recipe had all of its fields; these take their defaults: "
+                    'widths = [1, 2], names = ["x"].']  # fmt: skip
+    assert json.loads(path.read_text())["fields"] == {"made": 1, "widths": [1, 2], "names": ["x"]}
+    go(4, fields)
+    assert len(said) == 1
+    assert same(*(load_file(tmp_path / name / "checkpoint.safetensors") for name in ("run", "whole")))
+    lose("made")
+    with pytest.raises(ValueError, match=r"fields.made: nothing there, 1 here"):
+        go(5, fields)
+    go(5, {"widths": (1, 2)}, folder="other"), go(6, {"widths": (1, 2)}, folder="other")  # what neither says is no news
+    assert len(said) == 1 and gained({"recipe": "edm"}, KNOWN) == {}
 
 
 def test_differences():

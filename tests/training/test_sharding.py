@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from test_ranks import RECIPE, Crops, distance, train
 
-from sfumato.training import HeldOut
+from sfumato.training import HeldOut, sharding
 from sfumato.training.ranks import Ranks, joined
 from sfumato.training.runs import run
 
@@ -84,6 +85,26 @@ def test_begun_by_one_killed_with_two_and_resumed(tmp_path):
     assert codes[1] == -signal.SIGKILL and codes[0] != 0
     together(tmp_path / "more", 8, 2)
     assert distance(tmp_path / "one", tmp_path / "more") < 1e-9
+
+
+def test_tensors_are_found_once_and_in_the_order_of_a_copy():
+    shared, inner = torch.nn.Linear(2, 2, bias=False), torch.nn.BatchNorm1d(2)
+    module = torch.nn.Module()
+    module.first, module.norm, module.list = shared, inner, torch.nn.ModuleList([inner, torch.nn.Linear(2, 3)])
+    module.tied = torch.nn.Linear(2, 2, bias=False)
+    module.tied.weight = shared.weight
+    module.own, module.absent = torch.nn.Parameter(torch.ones(1)), None
+    module.register_buffer("kept", torch.zeros(2))
+    module.register_buffer("none", None)
+    parameters, buffers = sharding.tensors(module)
+    for mine, theirs in ((parameters, module.parameters()), (buffers, module.buffers())):
+        theirs = list(theirs)
+        assert len(mine) == len(theirs) and {id(x) for x in mine} == {id(x) for x in theirs}
+    names = {id(p): name for name, p in (*module.named_parameters(), *module.named_buffers())}
+    other = copy.deepcopy(module)
+    copied = {id(p): name for name, p in (*other.named_parameters(), *other.named_buffers())}
+    for mine, theirs in zip((parameters, buffers), sharding.tensors(other), strict=True):
+        assert [names[id(x)] for x in mine] == [copied[id(x)] for x in theirs]
 
 
 def test_alone_nothing_is_divided():

@@ -178,3 +178,9 @@ def test_direct_takes_another_start_and_grid() -> None:
     # E[x_0 | x_t] = alpha x / (alpha^2 + sigma^2) = x at t = 1/2
     assert float(steps[1].x) == pytest.approx(3.0)
     assert math.isfinite(float(steps[2].x))
+
+
+def test_sensed_blocks_get_more_steps_than_the_paper_s() -> None:
+    m = picture(sf.operators.BlockSensing(torch.eye(16), 8), 0.1)
+    assert defaults.solver(m)[0] == sf.solvers.DDRM(steps=100)
+    assert defaults.solver(m, steps=7)[0] == sf.solvers.DDRM(steps=7)

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from sfumato.recipes.edm import Recipe
 from sfumato.training import Ema, checkpoints
 from sfumato.zoo import Model, files, shipped
 
-FIELDS = {"channels": 3, "widths": [8, 16], "blocks": 1}
+FIELDS = json.loads(json.dumps(dataclasses.asdict(Recipe(channels=3, widths=(8, 16), blocks=1))))
 
 
 @pytest.fixture
@@ -97,6 +99,31 @@ def test_one_dimensional_runs_have_one_open_axis(tmp_path: Path) -> None:
     assert files.read_config(tmp_path)["event"] == [3, None, None]
 
 
+def test_a_field_that_the_recipe_has_gained_takes_its_default_and_is_named(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    del old["fields"]["augment"], old["fields"]["blocks"]
+    path.write_text(json.dumps({**old, "fields": old["fields"] | {"std": 1.5}}))
+    with pytest.warns(
+        UserWarning, match=r"config\.json was written before .* defaults: blocks = 2, augment = false\.$"
+    ):
+        found = files.read_config(tmp_path)
+    assert found["fields"] == {**FIELDS, "blocks": 2, "std": 1.5}
+    del old["fields"]["channels"]
+    path.write_text(json.dumps({**old, "fields": old["fields"] | {"blocks": 1}}))
+    with pytest.warns(UserWarning, match="channels = 3, augment = false") as told:
+        loaded = sf.load(tmp_path)
+    assert len(told) == 1 and loaded.config == {**model.config, "codec": old["codec"]}
+    assert torch.equal(loaded.sample(2, steps=3), model.sample(2, steps=3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Model(model.codec, model.denoiser, {**model.config, "fields": {"widths": [8, 16], "blocks": 1}}).save(tmp_path)
+        assert sf.load(tmp_path).config == loaded.config  # what is saved is whole
+        for name in shipped():
+            files.read_config(files.find(name))
+
+
 def test_shipped_names_come_first_and_are_suggested(model: Model, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     model.save(tmp_path / "photo")
@@ -105,6 +132,14 @@ def test_shipped_names_come_first_and_are_suggested(model: Model, tmp_path: Path
     assert sf.load("photo").config["note"] == "kept"
     with pytest.raises(FileNotFoundError, match=r"no model 'phoot'.*\(photo\) nor a folder\. Nearest: photo"):
         sf.load("phoot")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_configs_of_shipped_models_are_whole(name: str) -> None:
+    """A recipe that gains a field gains it in their configs too: nobody is warned of what is shipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.read_config(files.find(name))
 
 
 def test_without_shipped_models_the_message_says_so(tmp_path: Path, monkeypatch) -> None:

@@ -1,18 +1,13 @@
-"""The degradations of `sfumato restore`, as operators: which options each needs, and how each is built."""
+"""The degradations of `sfumato restore`: what each is, the options it takes, and which of them do not go together."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sfumato.cli.console import Console
-    from sfumato.cli.restore import Settings
-    from sfumato.operators import Measurement, Operator
+from sfumato.cli.restore_options import Settings
 
 
 class Kind(StrEnum):
@@ -31,24 +26,151 @@ class Kind(StrEnum):
     clip = "clip"
     camera_blur = "camera-blur"
     phase = "phase"
+    sensing = "sensing"
+    haze = "haze"
+    network_blur = "network-blur"
 
 
-OPTIONS = {
-    "inpaint": ("mask",),
-    "deblur": ("kernel", "std", "border"),
-    "blind-deblur": ("width", "border"),
-    "enlarge": ("factor", "filter"),
-    "quantize": ("bits",),
-    "clip": ("exposure",),
-    "camera-blur": ("kernel", "std", "border", "exposure"),
-    "phase": ("margin",),
+@dataclass(frozen=True)
+class Damage:
+    """What happened, and how it is said on the command line.
+
+    Args:
+        says: in a few words.
+        forms: options of typical calls, each with the class of `sfumato.operators` that it makes.
+        options: those that it may have.
+        simulated: those that it may have with --simulate alone, for a measured file holds them.
+    """
+
+    says: str
+    forms: tuple[tuple[str, str], ...]
+    options: tuple[str, ...] = ()
+    simulated: tuple[str, ...] = ()
+
+
+DAMAGES: dict[str, Damage] = {
+    "denoise": Damage("noise", (("--sigma 0.1", "Identity"),)),
+    "inpaint": Damage("parts are missing", (("--mask mask.png --sigma 0", "Mask"),), ("mask",)),
+    "deblur": Damage(
+        "a blur that is known",
+        (
+            ("--std 2 --sigma 0.01", "Blur"),
+            ("--std 2 --border valid --sigma 0.01", "Convolution"),
+            ("--kernel kernel.png --border reflect --sigma 0.01", "Convolution"),
+            ("--kernel kernels.npz --sigma 0.01", "VaryingBlur"),
+        ),
+        ("kernel", "std", "border"),
+    ),
+    "blind-deblur": Damage(
+        "a blur that nobody knows",
+        (("--width 15", "Convolution"), ("--border circular", "Blur")),
+        ("width", "border"),
+    ),
+    "enlarge": Damage(
+        "too small",
+        (
+            ("--factor 2 --sigma 0", "Downsample"),
+            ("--factor 2 --filter bicubic --sigma 0", "Separable"),
+            ("--factor 2 --std 1 --sigma 0.01", "DecimatedBlur"),
+        ),
+        ("factor", "filter", "kernel", "std"),
+    ),
+    "colorize": Damage("no colors", (("--sigma 0", "Gray"),)),
+    "jpeg": Damage(
+        "a JPEG file; its own tables are read",
+        (("", "JPEG"), ("--simulate --quality 10 --chroma 4:2:0", "JPEG")),
+        (),
+        ("quality", "chroma"),
+    ),
+    "mri": Damage(
+        "k-space with gaps (docs/medical.md: the .npz file)",
+        (
+            ("--simulate --acceleration 4 --sigma 0.01", "Fourier"),
+            ("--simulate --sampling radial --sigma 0.01", "Fourier"),
+            ("--simulate --coils 8 --sampling poisson-disc --sigma 0.01", "SENSE"),
+        ),
+        (),
+        ("acceleration", "sampling", "coils"),
+    ),
+    "ct": Damage(
+        "projections (docs/medical.md: the .npz file)",
+        (
+            ("--simulate --views 60 --sigma 0.1", "Radon"),
+            ("--simulate --views 60 --source 300 --sigma 0.1", "Radon"),
+        ),
+        (),
+        ("views", "source"),
+    ),
+    "quantize": Damage("few levels", (("--bits 3", "Quantize"),), ("bits",)),
+    "clip": Damage("overexposed", (("--exposure 2 --sigma 0.01", "Clip"),), ("exposure",)),
+    "camera-blur": Damage(
+        "a blur of light, before the file's curve",
+        (("--std 2 --exposure 1.5 --sigma 0.01", "CameraBlur"),),
+        ("kernel", "std", "border", "exposure"),
+    ),
+    "phase": Damage(
+        "the sizes of a spectrum, without its phases",
+        (("--simulate --margin 64 --sigma 0.01", "PhaseRetrieval"),),
+        ("margin",),
+    ),
+    "sensing": Damage(
+        "a few random sums in place of pixels",
+        (
+            ("--simulate --ratio 0.25 --sigma 0.01", "BlockSensing"),
+            ("--simulate --ratio 0.25 --basis hadamard --sigma 0.01", "Hadamard"),
+        ),
+        (),
+        ("ratio", "basis"),
+    ),
+    "haze": Damage(
+        "haze of a known density, or too dark",
+        (
+            ("--transmission 0.5 --airlight 0.9 --sigma 0.02", "Veil"),
+            ("--transmission depth.png --airlight 0.9 --sigma 0.02", "Veil"),
+            ("--transmission 0.2 --airlight 0 --sigma 0.01", "Veil"),
+        ),
+        ("transmission", "airlight"),
+    ),
+    "network-blur": Damage(
+        "a blur by a network of your own",
+        (("--net camera.py --code code.npy --sigma 0.02", "NetworkBlur"),),
+        ("net", "code"),
+    ),
 }
+
+# Operators without a word of their own here, and why
+ELSEWHERE = {
+    "Compose": "two operators, one after the other: an object of Python",
+    "Decoded": "made by itself of any operator where --model names a model of codes (--model latent)",
+    "Function": "any function, of Python",
+    "LinearFunction": "any linear function, of Python",
+    "Matrix": "of vectors, not of pictures: --operator sensing is its form for these",
+}
+
 EXACT = ("jpeg", "quantize")  # rounding is all the noise there is
-WIDTH = 15  # taps of a kernel that is to be found
 BORDERS = ("circular", "reflect", "zero", "valid")
+WORDS = {  # options that are one of a few words
+    "border": BORDERS,
+    "filter": ("box", "bicubic"),
+    "chroma": ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"),
+    "sampling": ("random", "equispaced", "poisson-disc", "radial"),
+    "basis": ("block", "hadamard"),
+}
 
 # what can be simulated: the option, what it is without it (0: it must be given), the least it may be
 SIMULATED = {"jpeg": ("quality", 0, 1), "mri": ("acceleration", 4.0, 1.0), "ct": ("views", 60, 1)}
+OWN = sorted({name for damage in DAMAGES.values() for name in (*damage.options, *damage.simulated)})
+UNSET = {field.name: field.default for field in fields(Settings)}
+
+
+def table() -> str:
+    """Every degradation with typical calls, for a terminal."""
+    lines = ["sfumato restore FILE --operator ..."]
+    for kind, damage in DAMAGES.items():
+        lines += ["", f"{kind}: {damage.says}"]
+        lines += [f"  --operator {' '.join((kind, words)):<66} {made}".rstrip() for words, made in damage.forms]
+    lines += ["", "From Python alone, or by themselves:"]
+    return "\n".join([*lines, *(f"  {name}: {why}" for name, why in ELSEWHERE.items())])
 
 
 def check(wanted: Settings) -> None:
@@ -57,12 +179,28 @@ def check(wanted: Settings) -> None:
     Raises:
         typer.BadParameter: naming the option.
     """
-    own = OPTIONS.get(wanted.operator, ())
-    for name in ("mask", "kernel", "std", "width", "border", "factor", "filter", "bits", "exposure", "margin"):
-        if getattr(wanted, name) and name not in own:
-            raise typer.BadParameter(f"--{name} does not belong to --operator {wanted.operator}.")
-    if wanted.operator == "inpaint" and not wanted.mask:
-        raise typer.BadParameter("--operator inpaint needs --mask FILE: white where the picture was seen, black else.")
+    damage = DAMAGES[wanted.operator]
+    for name in OWN:
+        if getattr(wanted, name) == UNSET[name] or name in damage.options:
+            continue
+        if name not in damage.simulated:
+            owners = [kind for kind, other in DAMAGES.items() if name in (*other.options, *other.simulated)]
+            raise typer.BadParameter(
+                f"--{name} does not belong to --operator {wanted.operator}, it is for {', '.join(owners)}."
+            )
+        if not wanted.simulate:
+            raise typer.BadParameter(f"--{name} belongs to --operator {wanted.operator} --simulate.")
+    for name, words in WORDS.items():
+        if getattr(wanted, name) not in ("", *words):
+            known = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise typer.BadParameter(f"--{name} is {known}, got {getattr(wanted, name)!r}.")
+    _check_blur(wanted)
+    _check_range(wanted)
+    _check_files(wanted)
+    _check_simulated(wanted)
+
+
+def _check_blur(wanted: Settings) -> None:
     if wanted.operator in ("deblur", "camera-blur") and bool(wanted.kernel) == bool(wanted.std):
         raise typer.BadParameter(
             f"--operator {wanted.operator} needs --kernel FILE or --std PIXELS (a Gaussian), one of them."
@@ -71,14 +209,11 @@ def check(wanted: Settings) -> None:
         raise typer.BadParameter("--operator blind-deblur has no --simulate: blur a picture with a kernel of your own.")
     if wanted.operator == "blind-deblur" and wanted.border in ("reflect", "zero"):
         raise typer.BadParameter("--operator blind-deblur has the borders valid and circular.")
-    if wanted.border not in ("", *BORDERS):
-        raise typer.BadParameter(f"--border is {', '.join(BORDERS)}, got {wanted.border!r}.")
-    if wanted.operator == "enlarge" and wanted.factor < 2:
-        raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
-    if wanted.filter not in ("", "box", "bicubic"):
-        raise typer.BadParameter(f"--filter is box or bicubic, got {wanted.filter!r}.")
-    _check_range(wanted)
-    _check_simulated(wanted)
+    if wanted.operator == "enlarge":
+        if wanted.factor < 2:
+            raise typer.BadParameter("--operator enlarge needs --factor, at least 2.")
+        if sum(map(bool, (wanted.filter, wanted.kernel, wanted.std))) > 1:
+            raise typer.BadParameter("--operator enlarge has one of --filter, --kernel and --std: how it was reduced.")
 
 
 def _check_range(wanted: Settings) -> None:
@@ -86,121 +221,48 @@ def _check_range(wanted: Settings) -> None:
         raise typer.BadParameter("--operator quantize needs --bits, 1 to 8, and has no --sigma.")
     if wanted.operator == "clip" and not wanted.exposure > 1.0:
         raise typer.BadParameter("--operator clip needs --exposure, above 1: how many times too bright the picture is.")
-    if wanted.operator == "phase" and wanted.sigma is None:
-        raise typer.BadParameter("--operator phase needs --sigma: noise of spectra is not estimated (0 for none).")
-    if wanted.operator == "phase" and not wanted.simulate and not wanted.file.endswith((".npy", ".npz")):
+    share = wanted.share
+    if wanted.operator == "haze" and (not wanted.transmission or (share is not None and not 0.0 < share <= 1.0)):
+        raise typer.BadParameter(
+            "--operator haze needs --transmission, the share of the light that arrives: above 0 and at most 1, or a "
+            "picture of it."
+        )
+
+
+def _check_files(wanted: Settings) -> None:
+    arrays = wanted.file.endswith((".npy", ".npz"))
+    if wanted.operator == "inpaint" and not wanted.mask:
+        raise typer.BadParameter("--operator inpaint needs --mask FILE: white where the picture was seen, black else.")
+    if wanted.operator in ("phase", "sensing") and wanted.sigma is None:
+        raise typer.BadParameter(
+            f"--operator {wanted.operator} needs --sigma: noise of what is no picture is not estimated (0 for none)."
+        )
+    if wanted.operator == "phase" and not wanted.simulate and not arrays:
         raise typer.BadParameter(
             "--operator phase works on pictures with --simulate, and on the sizes of a spectrum, zero frequency in the "
             "middle, in a NumPy file (H, W) or (C, H, W): H and W of the picture and twice the margin."
         )
-
-
-def _check_simulated(wanted: Settings) -> None:
-    for kind, (name, usual, least) in SIMULATED.items():
-        value = getattr(wanted, name)
-        if value and (wanted.operator != kind or not wanted.simulate):
-            raise typer.BadParameter(f"--{name} belongs to --operator {kind} --simulate.")
-        if wanted.operator == kind and wanted.simulate and (value or usual) < least:
-            raise typer.BadParameter(f"--operator {kind} --simulate needs --{name}, at least {least}.")
+    if wanted.operator == "sensing" and not wanted.simulate and not wanted.file.endswith(".npz"):
+        raise typer.BadParameter(
+            "--operator sensing works on pictures with --simulate, and on a .npz file: sensed (C, H / b, W / b, m) and "
+            "orthogonal rows (b * b, b * b) of each block, or sensed (C, m), order and size of a Hadamard transform."
+        )
     if wanted.operator in ("mri", "ct") and not wanted.simulate and not wanted.file.endswith(".npz"):
         raise typer.BadParameter(
             f"--operator {wanted.operator} works on pictures and scans with --simulate, and on measured data in a .npz "
             "file (docs/medical.md): kspace, or sinogram, angles and size."
         )
+    if wanted.operator == "network-blur" and not (wanted.net and (wanted.code or wanted.simulate)):
+        raise typer.BadParameter(
+            "--operator network-blur needs --net FILE.py, which defines net(x, code), and --code FILE.npy, the numbers "
+            "that say which blur it was (--simulate draws some)."
+        )
+
+
+def _check_simulated(wanted: Settings) -> None:
+    if wanted.simulate and wanted.operator in SIMULATED:
+        name, usual, least = SIMULATED[wanted.operator]
+        if (getattr(wanted, name) or usual) < least:
+            raise typer.BadParameter(f"--operator {wanted.operator} --simulate needs --{name}, at least {least}.")
     if wanted.operator == "jpeg" and (wanted.sigma or wanted.quality > 100):
         raise typer.BadParameter("--operator jpeg has no --sigma, and --quality goes up to 100.")
-
-
-def stored(wanted: Settings, event: tuple[int | None, ...], console: Console) -> Measurement:
-    """What a JPEG file holds, with its own tables and sampling, for a model of this event."""
-    from dataclasses import replace
-
-    import torch
-
-    from sfumato.data.jpeg import read_jpeg, turned
-
-    m = read_jpeg(wanted.path("file"), channels=event[0])
-    if turned(wanted.path("file")):
-        console.warn("the file says that viewers turn it: the result lies as it is stored.")
-    return replace(m, y=m.y.to(device=wanted.device, dtype=getattr(torch, wanted.dtype)))
-
-
-def build(wanted: Settings, x: Tensor) -> Operator:
-    """The operator for an input x (C, H, W): the degraded picture, or the clean one with --simulate.
-
-    Raises:
-        ValueError: if the mask has another size, the kernel is no kernel, or a margin leaves no picture.
-    """
-    from sfumato import operators
-    from sfumato.cli import inputs
-    from sfumato.solvers import GibbsDDRM
-
-    height, width = x.shape[-2:]
-    if wanted.operator == "denoise":
-        return operators.Identity()
-    if wanted.operator == "inpaint":
-        mask = inputs.read(wanted.path("mask")).mean(0)
-        if mask.shape != x.shape[-2:]:
-            raise ValueError(
-                f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels, the picture {width} x {height}: take one size."
-            )
-        return operators.Mask((mask >= 0.5).float())
-    if wanted.operator == "colorize":
-        return operators.Gray.luma()
-    if wanted.operator in SIMULATED:
-        return _simulated(wanted, (height, width))
-    if wanted.operator == "blind-deblur":
-        first = GibbsDDRM.kernel(wanted.width or WIDTH)
-        if wanted.border == "circular":
-            return operators.Blur(first, (height, width))
-        return operators.Convolution(first, "valid")
-    if wanted.operator == "quantize":
-        return operators.Quantize(wanted.bits, low=0.0, high=1.0)
-    if wanted.operator == "clip":
-        return operators.Clip(wanted.exposure, low=0.0, high=1.0)
-    if wanted.operator == "phase":
-        if not wanted.simulate and min(height, width) <= 2 * wanted.margin:
-            raise ValueError(f"a spectrum of {width} x {height} leaves no picture inside a margin of {wanted.margin}.")
-        return operators.PhaseRetrieval(wanted.margin)
-    if wanted.operator == "camera-blur":
-        return operators.CameraBlur(_blur(wanted, (height, width)), wanted.exposure or 1.0)
-    if wanted.operator == "deblur":
-        return _blur(wanted, (height, width))
-    if wanted.filter == "bicubic":
-        r = 1 if wanted.simulate else wanted.factor
-        return operators.Downsample.bicubic(wanted.factor, (height * r, width * r))
-    return operators.Downsample(wanted.factor)
-
-
-def _blur(wanted: Settings, size: tuple[int, int]) -> Operator:
-    from sfumato import operators
-    from sfumato.cli import inputs
-
-    borders: Any = wanted.border or "circular"
-    if wanted.std:
-        if borders == "circular":
-            return operators.Blur.gaussian(size, wanted.std)
-        taps = min(61, 2 * int(4 * wanted.std + 0.5) + 1)
-        return operators.Convolution.gaussian(wanted.std, width=taps, padding=borders)
-    kernel = inputs.read(wanted.path("kernel")).mean(0)
-    if not float(kernel.sum()) > 0.0:
-        raise ValueError(f"the kernel {wanted.kernel} is black: it needs a positive sum.")
-    kernel = kernel / kernel.sum()
-    if borders == "circular":
-        return operators.Blur(kernel, size)
-    return operators.Convolution(kernel, borders)
-
-
-def _simulated(wanted: Settings, size: tuple[int, int]) -> Operator:
-    from sfumato import operators
-    from sfumato.noise import Seeds
-    from sfumato.operators import kspace
-
-    if wanted.operator == "jpeg":
-        return operators.JPEG.quality(size, wanted.quality, low=0.0, high=1.0)
-    if wanted.operator == "ct":
-        return operators.Radon.parallel(size, wanted.views or int(SIMULATED["ct"][1]))
-    acceleration = wanted.acceleration or SIMULATED["mri"][1]
-    noise = Seeds.keyed(wanted.seed, ["columns"]).streams[0]
-    # fastMRI's centres, 0.08 of the columns at 4 and 0.04 at 8
-    return operators.Fourier(kspace.columns(size, noise, acceleration=acceleration, centre=0.32 / acceleration))

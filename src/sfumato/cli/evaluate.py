@@ -13,10 +13,25 @@ import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.options import Dataset, Device, Dry, Json, Quiet, Seed, Shard, Split, Verbose, one_of, source
+from sfumato.cli.options import (
+    Dataset,
+    Device,
+    Dry,
+    Engine,
+    Json,
+    Quiet,
+    Seed,
+    Shard,
+    Split,
+    Verbose,
+    Workers,
+    one_of,
+    source,
+)
 
 if TYPE_CHECKING:
-    from sfumato.engines.serial import Shard as Part
+    from sfumato.engines import Cluster
+    from sfumato.engines import Shard as Part
 
 RESULT = "result.json"
 KNOWN = {  # metrics of each mode, and those that are taken where none are named
@@ -98,8 +113,10 @@ def command(
     block: Annotated[int, typer.Option(min=1, help="Pictures that run together, and are stored together.")] = 32,
     seed: Seed = 0,
     shard: Shard = "",
+    engine: Engine = "",
+    workers: Workers = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="JSON file of the result; with --shard a folder.")
+        Path | None, typer.Option("--out", "-o", help="JSON file of the result; with --shard and --engine a folder.")
     ] = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -147,14 +164,16 @@ def command(
         block=block,
         device=device,
     )
-    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard, engine, workers, device)
     if part is not None and out is None:
-        raise typer.BadParameter("--shard needs --out: the folder of the parts.")
+        raise typer.BadParameter("--shard and --engine need --out: the folder of the parts.")
     run(wanted, out, console, dry=dry, part=part)
 
 
-def run(wanted: Settings, out: Path | None, console: Console, *, dry: bool = False, part: Part | None = None) -> None:
-    """Evaluates what the settings say, into the file `out`; a shard's blocks into the folder `out`."""
+def run(
+    wanted: Settings, out: Path | None, console: Console, *, dry: bool = False, part: Part | Cluster | None = None
+) -> None:
+    """Evaluates what the settings say, into the file `out`; the blocks of a part into the folder `out`."""
     from sfumato.cli import evaluations, options, outputs
 
     wanted = replace(wanted, device=options.device(shards.device(wanted.device)))

@@ -36,6 +36,10 @@ class _Work:
     def __hash__(self) -> int:
         return hash(repr(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The settings alone go to a worker, which looks and loads for itself."""
+        return type(self), (self.wanted,)
+
 
 @dataclass(frozen=True)
 class Sets(_Work):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sfumato.cli.console import Console
-from sfumato.cli.restore import Settings, run
+from sfumato.cli.restore import run
+from sfumato.cli.restore_options import Settings
 
 KEPT = ("restored", "sample", "spread")  # of what is written for one picture: its input is in the folder
 

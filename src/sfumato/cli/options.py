@@ -26,6 +26,11 @@ Shard = Annotated[
     str,
     typer.Option(metavar="I/N", help="Part I (from 1) of N; a rerun skips what is done, `sfumato merge` joins."),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(metavar="ray|dask[:ADDRESS]", help="Workers of Ray or Dask, of a cluster or here; joined in --out."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="--engine: processes that load the model.")]
 Dataset = Annotated[
     str, typer.Option(metavar="NAME:DIR", help="A benchmark set by name, in the place of a folder: gopro:DIR.")
 ]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.cli import restore_options as of
 from sfumato.cli import shards
+from sfumato.cli.building import build, plain, sensed, stored
 from sfumato.cli.console import Console
-from sfumato.cli.degradations import EXACT, Kind, build, check, stored
+from sfumato.cli.degradations import EXACT, Kind, check, table
 from sfumato.cli.options import (
     Dataset,
     Device,
     Dry,
     Dtype,
+    Engine,
     Json,
     Out,
     Precision,
@@ -26,14 +29,17 @@ from sfumato.cli.options import (
     Shard,
     Split,
     Verbose,
+    Workers,
     pairs,
     source,
 )  # fmt: skip
+from sfumato.cli.restore_options import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.engines.serial import Shard as Part
+    from sfumato.engines import Cluster
+    from sfumato.engines import Shard as Part
     from sfumato.operators import Measurement, Operator
     from sfumato.solvers import Solver
     from sfumato.zoo import Model
@@ -42,43 +48,10 @@ if TYPE_CHECKING:
 FAINTEST = 0.01  # the least noise that a blind restoration supposes (ours)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the result; files by their absolute paths."""
-
-    file: str
-    operator: str
-    model: str = "photo"
-    mask: str = ""
-    kernel: str = ""
-    std: float = 0.0
-    factor: int = 0
-    filter: str = ""
-    border: str = ""
-    sigma: float | None = None
-    solver: str = ""
-    samples: int = 1
-    steps: int | None = None
-    seed: int = 0
-    batch: int = 4
-    low_memory: bool = False
-    fields: dict[str, str] = field(default_factory=dict)
-    simulate: bool = False
-    device: str = "cpu"
-    dtype: str = "float32"
-    quality: int = 0
-    acceleration: float = 0.0
-    views: int = 0
-    width: int = 0
-    dataset: str = ""
-    split: str = "test"
-    bits: int = 0
-    exposure: float = 0.0
-    margin: int = 0
-
-    def path(self, name: str) -> Path:
-        """The path in a field."""
-        return Path(getattr(self, name))
+def _operators(wanted: bool) -> None:
+    if wanted:
+        typer.echo(table())
+        raise typer.Exit()
 
 
 def command(
@@ -90,26 +63,27 @@ def command(
         ),
     ] = None,
     *,
-    operator: Annotated[Kind, typer.Option(help="What has happened to it, which is to be undone.")],
+    operator: Annotated[
+        Kind, typer.Option(help="What has happened to it, which is to be undone; --operators says more of each.")
+    ],
+    operators: Annotated[
+        bool,
+        typer.Option(
+            "--operators", callback=_operators, is_eager=True, help="List the operators with their options, and stop."
+        ),
+    ] = False,
     dataset: Dataset = "",
     split: Split = "test",
     model: Annotated[
         str, typer.Option(help="A shipped name, a folder, or a Hub id; head for scans, mri and ct, else photo.")
     ] = "",
-    mask: Annotated[str, typer.Option(help="inpaint: a picture, white where seen, black where missing.")] = "",
-    kernel: Annotated[str, typer.Option(help="deblur: a picture or NumPy file of the kernel.")] = "",
-    std: Annotated[float, typer.Option(min=0.0, help="deblur: standard deviation of a Gaussian kernel, pixels.")] = 0.0,
-    width: Annotated[
-        int, typer.Option(min=0, help="blind-deblur: taps along each side of the kernel that is looked for; 15.")
-    ] = 0,
-    factor: Annotated[int, typer.Option(min=0, help="enlarge: by how much.")] = 0,
-    filter_: Annotated[str, typer.Option("--filter", help="enlarge: how it was reduced, box or bicubic.")] = "",
-    border: Annotated[
-        str,
-        typer.Option(
-            help="deblur: what lies beyond it: circular, reflect, zero, or valid: the scene goes on (blind: valid)."
-        ),
-    ] = "",
+    mask: of.Mask = "",
+    kernel: of.Kernel = "",
+    std: of.Std = 0.0,
+    width: of.Width = 0,
+    factor: of.Factor = 0,
+    filter_: of.Filter = "",
+    border: of.Border = "",
     sigma: Annotated[
         float | None, typer.Option(min=0.0, help="Noise in the input, black 0 to white 1; estimated if not given.")
     ] = None,
@@ -123,19 +97,27 @@ def command(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="The input is clean: degrade it first, and score.")
     ] = False,
-    quality: Annotated[int, typer.Option(min=0, help="jpeg --simulate: of the file, 1 to 100.")] = 0,
-    acceleration: Annotated[
-        float, typer.Option(min=0.0, help="mri --simulate: 1 of how many columns of k-space; 4 if not given.")
-    ] = 0.0,
-    views: Annotated[int, typer.Option(min=0, help="ct --simulate: projections; 60 if not given.")] = 0,
-    bits: Annotated[int, typer.Option(min=0, max=8, help="quantize: of each number.")] = 0,
-    exposure: Annotated[
-        float, typer.Option(min=0.0, help="clip: how many times too bright; camera-blur: above 1 lights are clipped.")
-    ] = 0.0,
-    margin: Annotated[int, typer.Option(min=0, help="phase: zeros on each side before the Fourier transform.")] = 0,
+    quality: of.Quality = 0,
+    chroma: of.Chroma = "",
+    acceleration: of.Acceleration = 0.0,
+    sampling: of.Sampling = "",
+    coils: of.Coils = 0,
+    views: of.Views = 0,
+    source_: of.Source = 0.0,
+    bits: of.Bits = 0,
+    exposure: of.Exposure = 0.0,
+    margin: of.Margin = 0,
+    ratio: of.Ratio = 0.0,
+    basis: of.Basis = "",
+    transmission: of.Transmission = "",
+    airlight: of.Airlight = None,
+    net: of.Net = "",
+    code: of.Code = "",
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
+    engine: Engine = "",
+    workers: Workers = 1,
     block: Annotated[int, typer.Option(min=1, help="Folders: pictures that are stored together.")] = 1,
     out: Out = Path("restored"),
     device: Device = "cpu",
@@ -148,7 +130,7 @@ def command(
     """Restore a picture: the result, the samples, a map of what is uncertain, and a manifest that repeats the run."""
     from sfumato.cli import scans
 
-    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard)
+    console, part = Console(as_json=as_json, quiet=quiet), shards.asked(shard, engine, workers, device)
     file, name = source(file, dataset, "a picture")
     model = model or scans.model(file, operator.value, console)
     wanted = Settings(
@@ -181,17 +163,35 @@ def command(
         bits=bits,
         exposure=exposure,
         margin=margin,
+        chroma=chroma,
+        sampling=sampling,
+        coils=coils,
+        source=source_,
+        ratio=ratio,
+        basis=basis,
+        transmission=transmission,
+        airlight=airlight,
+        net=_absolute(net),
+        code=_absolute(code),
     )
+    if wanted.transmission and wanted.share is None:
+        wanted = replace(wanted, transmission=_absolute(transmission))
     if name or (file.is_dir() and not scans.is_scan(file)):
         folder(wanted, out, console, part, block, dry=dry)
-    elif shard:
-        raise typer.BadParameter(f"--shard is for a folder of pictures, {file} is none.")
+    elif shard or engine:
+        raise typer.BadParameter(f"--shard and --engine are for a folder of pictures, {file} is none.")
     else:
         run(wanted, out, console, dry=dry)
 
 
 def folder(
-    wanted: Settings, out: Path, console: Console, part: Part | None = None, block: int = 1, *, dry: bool = False
+    wanted: Settings,
+    out: Path,
+    console: Console,
+    part: Part | Cluster | None = None,
+    block: int = 1,
+    *,
+    dry: bool = False,
 ) -> None:
     """Restores every picture of a folder into `out`: a shard's blocks, or all of them and then joined."""
     from sfumato.cli import merge
@@ -225,8 +225,9 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
     where = options.device(wanted.device)
     model = model or zoo.load(wanted.model, device=where)
     m, clean, grey = measure(wanted, model.event, console) if scan is None else scans.measure(scan, wanted, console)
-    method, reason = choose(wanted, model, m)
-    need = model.memory(m, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)
+    solved = plain(m)
+    method, reason = choose(wanted, model, solved)
+    need = model.memory(solved, method, samples=wanted.samples, batch=wanted.batch, low_memory=wanted.low_memory)
     console.emit(
         "start",
         command="restore",
@@ -245,7 +246,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         console.note(f"solver: {method!r}: {reason}")
     with console.progress("restore") as tick:
         result = model.restore(
-            m,
+            solved,
             solver=method,
             samples=wanted.samples,
             seed=wanted.seed,
@@ -265,9 +266,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False, mod
         "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
-        "inputs": {
-            name: outputs.digest_of(wanted.path(name)) for name in ("file", "mask", "kernel") if getattr(wanted, name)
-        },
+        "inputs": {name: outputs.digest_of(wanted.path(name)) for name in wanted.files},
         **found,
         "seconds": round(time.perf_counter() - began, 3),
     }
@@ -302,6 +301,8 @@ def measure(
         return m, None, len(m.operator.tables) < m.event[0]  # type: ignore[attr-defined]
     if wanted.operator in ("mri", "ct") and not wanted.simulate:
         return scans.measured(wanted, console), None, False
+    if wanted.operator == "sensing" and not wanted.simulate:
+        return sensed(wanted, console), None, False
     x = inputs.read(wanted.path("file")).to(device=wanted.device, dtype=getattr(torch, wanted.dtype))
     single = x.ndim == 3 and x.shape[0] == 1
     grey = single and len(event) == 3 and event[0] == 3 and wanted.operator != "colorize"

@@ -12,7 +12,22 @@ import typer
 
 from sfumato.cli import shards
 from sfumato.cli.console import Console
-from sfumato.cli.options import Device, Dry, Dtype, Json, Out, Precision, Quiet, Seed, Set, Shard, Verbose, pairs
+from sfumato.cli.options import (
+    Device,
+    Dry,
+    Dtype,
+    Engine,
+    Json,
+    Out,
+    Precision,
+    Quiet,
+    Seed,
+    Set,
+    Shard,
+    Verbose,
+    Workers,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +42,8 @@ class Settings:
     model: str
     n: int = 16
     cond: list[int] = field(default_factory=list)
+    prompt: list[str] = field(default_factory=list)
+    negative: str = ""
     steps: int = 50
     sampler: str = ""
     scale: float = 1.0
@@ -42,14 +59,18 @@ def command(
     model: Annotated[str, typer.Argument(help="A shipped name, a folder, a training run's folder, or a Hub id.")],
     n: Annotated[int, typer.Option("-n", "--samples", min=1, help="How many.")] = 16,
     cond: Annotated[list[int], typer.Option(help="Class of all samples; repeated: of each in turn.")] = [],  # noqa: B006
+    prompt: Annotated[list[str], typer.Option(help="Text of all samples; repeated: of each in turn.")] = [],  # noqa: B006
+    negative: Annotated[str, typer.Option(help="Text that guidance leads away from; by default the empty one.")] = "",
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
     sampler: Annotated[str, typer.Option(help="Key of a sampler; one that suits the model if not given.")] = "",
-    scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1: none.")] = 1.0,
+    scale: Annotated[float, typer.Option("--scale", "--guidance", help="Classifier-free guidance; 1: none.")] = 1.0,
     size: Annotated[list[int], typer.Option(min=1, help="Side, or height and width, where the model is for any.")] = [],  # noqa: B006
     batch: Annotated[int, typer.Option(min=1, help="Samples that run together.")] = 16,
     seed: Seed = 0,
     settings: Set = [],  # noqa: B006
     shard: Shard = "",
+    engine: Engine = "",
+    workers: Workers = 1,
     out: Out = Path("samples"),
     device: Device = "cpu",
     dtype: Dtype = Precision.float32,
@@ -60,10 +81,23 @@ def command(
 ) -> None:
     """Draw samples: PNG files and a sheet of them, texts, or arrays, and a manifest that repeats the run."""
     wanted = Settings(
-        model, n, list(cond), steps, sampler, scale, list(size), batch, seed, pairs(settings), device, dtype.value
+        model,
+        n,
+        list(cond),
+        list(prompt),
+        negative,
+        steps,
+        sampler,
+        scale,
+        list(size),
+        batch,
+        seed,
+        pairs(settings),
+        device,
+        dtype.value,
     )
     console = Console(as_json=as_json, quiet=quiet)
-    if (part := shards.asked(shard)) and not dry:
+    if (part := shards.asked(shard, engine, workers, device)) and not dry:
         shards.run(Blocks(replace(wanted, device=shards.device(device))), wanted.n, wanted.batch, part, out, console)
     else:
         run(wanted, out, console, dry=dry)
@@ -76,7 +110,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     from sfumato.codecs.alphabet import text
 
     model, sampler, own = prepare(wanted)
-    cond = _labels(wanted, model, range(wanted.n))
+    cond = _condition(wanted, model, range(wanted.n))
     console.emit("start", command="sample", settings=asdict(wanted), sampler=repr(sampler))
     if said := averaged(wanted.model):
         console.note(said)
@@ -115,7 +149,7 @@ def averaged(name: str) -> str:
     from sfumato.zoo import files
 
     folder = files.find(name)
-    if (folder / "model.safetensors").exists():
+    if (folder / "model.safetensors").exists() or not (folder / "checkpoint.safetensors").exists():
         return ""
     plan, step = (
         files.read_config(folder).get("training", {}),
@@ -178,7 +212,7 @@ class Blocks:
         model, sampler, own = prepare(self.wanted)
 
         def block(rows: range) -> dict[str, bytes]:
-            cond = _labels(self.wanted, model, rows)
+            cond = _condition(self.wanted, model, rows)
             x = draw(self.wanted, model, None if own else sampler, rows, cond)
             with outputs.collecting() as (part, found):
                 if isinstance(model.codec, Alphabet):
@@ -194,10 +228,18 @@ class Blocks:
         return block
 
 
-def _labels(wanted: Settings, model: Any, rows: range) -> Any:
-    """One label for each sample of `rows`, from those given, in turn; None where none were."""
+def _condition(wanted: Settings, model: Model, rows: range) -> Any:
+    """One label or text for each sample of `rows`, from those given, in turn; None where none were."""
     import torch
 
+    if wanted.prompt and wanted.cond:
+        raise typer.BadParameter("a sample has a class, --cond, or a text, --prompt: give one of them.")
+    if wanted.negative and (not wanted.prompt or wanted.scale == 1.0):
+        raise typer.BadParameter("--negative is what guidance leads away from: give --prompt, and --guidance above 1.")
+    if wanted.prompt:
+        if not model.reads:
+            raise typer.BadParameter(f"the model {wanted.model!r} reads no text: leave --prompt out.")
+        return model.prompts([wanted.prompt[i % len(wanted.prompt)] for i in rows], wanted.negative)
     if not wanted.cond:
         return None
     if not model.classes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.cli.console import Console
-    from sfumato.cli.restore import Settings
+    from sfumato.cli.restore_options import Settings
     from sfumato.data.medical import Scan
     from sfumato.operators import Measurement
     from sfumato.zoo import Result
@@ -79,7 +79,7 @@ def measure(scan: Scan, wanted: Settings, console: Console) -> tuple[Measurement
     """
     import torch
 
-    from sfumato.cli.degradations import build
+    from sfumato.cli.building import build
     from sfumato.cli.restore import observed
     from sfumato.noise import Seeds
     from sfumato.operators import Measurement

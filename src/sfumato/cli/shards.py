@@ -1,4 +1,5 @@
-"""A command in blocks: `--shard I/N`, or a rank of torchrun; `sfumato merge` joins what they leave in the folder."""
+"""A command in blocks: `--shard I/N`, a rank of torchrun, or `--engine ray|dask`; `sfumato merge` joins what they leave
+in the folder."""
 
 from __future__ import annotations
 
@@ -13,8 +14,7 @@ import typer
 from sfumato.cli.console import Console
 
 if TYPE_CHECKING:
-    from sfumato.engines import Job
-    from sfumato.engines.serial import Shard
+    from sfumato.engines import Cluster, Job, Shard
 
 
 class Work(Protocol):
@@ -27,20 +27,25 @@ class Work(Protocol):
     def __call__(self) -> Callable[[range], dict[str, bytes]]: ...
 
 
-def asked(word: str) -> Shard | None:
-    """The part that `--shard` and torchrun say, together; None for the whole.
+def asked(word: str, engine: str = "", workers: int = 1, device: str = "cpu") -> Shard | Cluster | None:
+    """The part that `--shard` and torchrun say, together, or the workers of `--engine`; None for the whole, here.
 
     Raises:
-        typer.BadParameter: for a word that is no shard.
+        typer.BadParameter: for a word that is no shard or no engine, or for both.
     """
-    if not word and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    ranks = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if engine and (word or ranks):
+        raise typer.BadParameter("--engine divides the blocks itself: leave --shard and torchrun out.")
+    if not (word or ranks or engine):
         return None
-    from sfumato.engines.serial import Shard
+    from sfumato.engines import Cluster, Shard
 
     try:
+        if engine:
+            return Cluster.parse(engine, workers, gpus=float(device.startswith("cuda")))
         return Shard.parse(word or "1/1").of_rank()
     except ValueError as error:
-        raise typer.BadParameter(f"--shard: {error}") from None
+        raise typer.BadParameter(f"--{'engine' if engine else 'shard'}: {error}") from None
 
 
 def device(name: str) -> str:
@@ -57,19 +62,24 @@ def job(work: Work, count: int, size: int) -> Job:
     return Job(work.command, asdict(wanted), count, size, getattr(work, "inputs", {}))
 
 
-def run(work: Work, count: int, size: int, shard: Shard, out: Path, console: Console) -> None:
-    """Runs a shard in `out`."""
-    from sfumato import engines
+def run(work: Work, count: int, size: int, part: Shard | Cluster, out: Path, console: Console) -> None:
+    """Runs a shard in `out`, or all of it by a cluster, and then joined."""
+    from sfumato.cli import merge
+    from sfumato.engines import Cluster
 
     whole = job(work, count, size)
-    blocks = len(shard.blocks(whole))
-    console.emit("start", command=work.command, settings=whole.settings, shard=f"{shard.index}/{shard.count}")
+    blocks, name = len(part.blocks(whole)), str(part)
+    console.emit("start", command=work.command, settings=whole.settings, shard=name)
     made = 0
-    with console.progress(f"{work.command} {shard.index}/{shard.count}") as tick:
-        for n, (_, new) in enumerate(engines.run(whole, work, out, shard), 1):
+    with console.progress(f"{work.command} {name}") as tick:
+        for n, (_, new) in enumerate(part.run(whole, work, out), 1):
             made += new
             tick(n, blocks)
-    console.note(f"shard {shard.index}/{shard.count}: {made} blocks made, {blocks - made} were there. When all are "
-                 f"done: sfumato merge {out} -o FOLDER")  # fmt: skip
+    alone = isinstance(part, Cluster)
+    said = f"{name}: {made} blocks made, {blocks - made} were there."
+    console.note(said if alone else f"shard {said} When all are done: sfumato merge {out} -o FOLDER")
+    if alone:
+        merge.run([out], out, console)
+        return
     console.data(str(out))
     console.emit("done", out=str(out), made=made, skipped=blocks - made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Annotated
 
 import typer
@@ -57,7 +56,7 @@ def command(
                 f"  {field.name}: {field.annotation}{default}" + (f"  # {field.comment}" if field.comment else "")
             )
         console.data("")
-    console.data("Run it:\n" + textwrap.indent(example, "  "))
+    console.data(f"Run it:\n{example}")  # not indented: one may be Python over several lines, to be pasted
 
 
 def example_of(said: recipes.Description) -> str:

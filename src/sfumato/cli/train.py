@@ -105,7 +105,7 @@ def _train(job: Job, dry: bool, console: Console, ranks: Ranks) -> None:
     if saved is None:
         config, source = plans.begin(job) if job.base is None else _tuning(job, console)
     else:
-        config, source = plans.again(job, saved)
+        config, source = plans.again(job, saved, console)
         plans.prolonged(saved["training"], config["training"], done, console)
     ranks.wait()  # all have looked at the folder before one writes there
     _check(job, config, ranks, console)

@@ -22,13 +22,13 @@ PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes
 WINDOWS = {"text": 128, "sound": 4096}  # characters, samples of a training item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
-    "pairs": ("size", "channels", "damage", "damaged"),
     "pictures": ("size", "channels", "fit", "classes", "augment"),
     "shards": ("size", "channels", "fit", "classes", "augment"),
     "sound": ("size",),
     "table": ("size",),
     "text": ("size",),
     "array": ("augment",),
+    "pairs": ("size", "channels", "damage", "damaged"),
 }
 
 

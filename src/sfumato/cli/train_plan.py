@@ -73,7 +73,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
     first, *sizes = source.event
-    anywhere = not getattr(whole, "attention", ()) and len(sizes) == 2
+    anywhere = not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
@@ -103,14 +103,20 @@ def how(job: Job, items: int, steps: int) -> dict[str, Any]:
     return found | {"precision": precision.best(job.device) if half == "auto" else half}
 
 
-def again(job: Job, saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The config of the run in `out`, with more or fewer steps if they were asked for, and its data."""
-    from sfumato.training.runs import differences
+def again(job: Job, saved: dict[str, Any], console: Console) -> tuple[dict[str, Any], Any]:
+    """The config of the run in `out`, with more or fewer steps if they were asked for, and its data.
+
+    Fields that its recipe has gained since take their defaults, and are named.
+    """
+    from sfumato.training.runs import differences, gained, told
     from sfumato.zoo import tuned
 
     config: dict[str, Any] = json.loads(json.dumps(saved))
     plan = config["training"]
     make = maker(config["recipe"])
+    if new := gained(config, make):
+        config["fields"] |= new
+        console.warn(told(job.out / "config.json", new))
     chosen = json.loads(json.dumps(checked(make, job.fields)))
     wanted = {**config, "recipe": job.recipe or config["recipe"], "fields": {**config["fields"], **chosen}}
     fixed = {k: v for k, v in job.asked.items() if k not in FREE and (k, v) != ("precision", "auto")}

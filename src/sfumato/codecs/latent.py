@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sfumato.codecs.base import Affine, Codec
 from sfumato.nets import Autoencoder
+from sfumato.nets.foreign import Coder
 from sfumato.nets.taming import Taming
 
 
@@ -34,7 +35,7 @@ class Latent(Codec):
     standardisation by channel.
     """
 
-    autoencoder: Autoencoder | Taming
+    autoencoder: Autoencoder | Taming | Coder
     mean: Tensor
     std: Tensor
     outer: Codec = field(default_factory=Affine)
@@ -77,7 +78,7 @@ class Latent(Codec):
 
     @classmethod
     def fitted(
-        cls, autoencoder: Autoencoder | Taming, x: Tensor, outer: Codec | None = None, batch: int = 256
+        cls, autoencoder: Autoencoder | Taming | Coder, x: Tensor, outer: Codec | None = None, batch: int = 256
     ) -> Latent:
         """The codec standardised on the codes of x, (N, *event) in data space.
 

@@ -60,7 +60,8 @@ def read_jpeg(path: str | Path, *, channels: int | None = None) -> Measurement:
     levels = []
     for i, (plane, table) in enumerate(zip(planes, tables, strict=True)):
         for axis, r in zip((0, 1), SAMPLINGS[operator.sampling] if i else (1, 1), strict=True):
-            plane = _thinned(plane, axis) if r == 2 else plane
+            # of four numbers the decoder makes none that is smooth: each is there four times
+            plane = _thinned(plane, axis) if r == 2 else plane.unflatten(axis, (-1, r)).select(axis + 1, 0)
         h, w = operator.plane(i)
         plane = plane[:h, :w]
         missing = [0, w - plane.shape[1], 0, h - plane.shape[0]]

@@ -7,7 +7,8 @@ the same bytes. A block is stored whole or not at all, and one that is there is 
 from __future__ import annotations
 
 from sfumato.engines.blocks import Files, Job, Load
+from sfumato.engines.clusters import Cluster
 from sfumato.engines.serial import Shard, run
 from sfumato.engines.store import collect, open_store
 
-__all__ = ["Files", "Job", "Load", "Shard", "collect", "open_store", "run"]
+__all__ = ["Cluster", "Files", "Job", "Load", "Shard", "collect", "open_store", "run"]

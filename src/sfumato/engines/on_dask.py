@@ -25,10 +25,9 @@ def run(job: Job, load: Load, folder: Path, client: Any) -> Iterator[tuple[int, 
         ImportError: without the extra.
         Exception: what a block raised, once it has been seen.
     """
-    try:
-        from distributed import as_completed  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ImportError("this engine needs Dask: pip install 'sfumato[dask]'.") from error
+    needed()
+    from distributed import as_completed  # type: ignore[import-not-found]
+
     there = store.open_store(folder, job)
     yield from ((block, False) for block in sorted(there))
     todo = [block for block in range(len(job)) if block not in there]
@@ -36,6 +35,18 @@ def run(job: Job, load: Load, folder: Path, client: Any) -> Iterator[tuple[int, 
     futures = client.map(_block, todo, job=job, load=load, folder=folder, pure=False)
     for future in as_completed(futures):
         yield future.result(), True
+
+
+def needed() -> None:
+    """Looks for the extra.
+
+    Raises:
+        ImportError: without it.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ImportError("this engine needs Dask: pip install 'sfumato[dask]'.") from error
 
 
 def _block(block: int, job: Job, load: Load, folder: Path) -> int:

@@ -23,10 +23,9 @@ def run(
     Raises:
         ImportError: without the extra.
     """
-    try:
-        import ray  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ImportError("this engine needs Ray: pip install 'sfumato[ray]'.") from error
+    needed()
+    import ray  # type: ignore[import-not-found]
+
     there = store.open_store(folder, job)
     yield from ((block, False) for block in sorted(there))
     todo = [{"block": block} for block in range(len(job)) if block not in there]
@@ -42,6 +41,18 @@ def run(
     )
     for row in made.iter_rows():
         yield int(row["block"]), True
+
+
+def needed() -> None:
+    """Looks for the extra.
+
+    Raises:
+        ImportError: without it.
+    """
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise ImportError("this engine needs Ray: pip install 'sfumato[ray]'.") from error
 
 
 class Actor:

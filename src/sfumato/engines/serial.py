@@ -26,6 +26,9 @@ class Shard:
         if not 1 <= self.index <= self.count:
             raise ValueError(f"a shard is i/n with i from 1 to n, got {self.index}/{self.count}.")
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
     @classmethod
     def parse(cls, word: str) -> Shard:
         """The shard that a word such as "3/8" says.
@@ -47,6 +50,10 @@ class Shard:
     def blocks(self, job: Job) -> range:
         """The shard's blocks."""
         return range(self.index - 1, len(job), self.count)
+
+    def run(self, job: Job, load: Load, folder: Path) -> Iterator[tuple[int, bool]]:
+        """Runs the shard's blocks in `folder`: the function `run`."""
+        return run(job, load, folder, self)
 
 
 def run(job: Job, load: Load, folder: Path, shard: Shard | None = None) -> Iterator[tuple[int, bool]]:

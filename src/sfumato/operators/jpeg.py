@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfumato.codecs import Codec
 
 # by how much chroma is thinned: (rows, columns)
-SAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2), "4:4:0": (2, 1)}
+SAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2), "4:4:0": (2, 1), "4:1:1": (1, 4)}
 
 # Tables K.1 and K.2 of ITU-T T.81, which libjpeg scales
 _LUMA = """16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
@@ -40,7 +40,8 @@ class JPEG(Operator):
         size: (H, W) of the pictures (B, channels, H, W).
         tables: steps of the quantisation in the order of the frequencies, (3, 8, 8) for Y, Cb, Cr, or (1, 8, 8) for Y
             alone; see `quality` and `tables`.
-        sampling: "4:4:4", "4:2:2" (every second column of chroma), "4:2:0" (and row), "4:4:0" (row only).
+        sampling: "4:4:4", "4:2:2" (every second column of chroma), "4:2:0" (and row), "4:4:0" (row only),
+            "4:1:1" (every fourth column).
         low, high: what black and white are in x.
         channels: 3, or 1 where x is a grey picture. With one table and three channels the file knows the luma alone.
         dropped: chroma is thinned by leaving pixels out, as in the public code of DDRM-JPEG; else by averaging, as

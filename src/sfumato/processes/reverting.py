@@ -1,9 +1,8 @@
-"""Processes that revert to a mean while noise comes in: x_t goes from x_0 towards y, and the way back begins at y.
+"""Schedules of a drift to a mean under noise that grows: inside `Reverting`, x_t goes from x_0 to y and back from y.
 
     dx = pull(t) (y - x) dt + g(t) dw,    alpha = exp(-G),  G = integral of pull,    E x_t = alpha x_0 + (1 - alpha) y
 
-They are `Anchored` processes that begin at the anchor itself. `Pull` and its three kinds are the schedules whose noise
-grows as sigma_min r^t beside the drift, r = sigma_max / sigma_min.
+`Pull` and its three kinds have noise that grows as g = c sigma_min r^t beside the drift, r = sigma_max / sigma_min.
 """
 
 from __future__ import annotations
@@ -17,23 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.laws import Normal
-from sfumato.processes.anchored import Anchored
 from sfumato.processes.base import Coefficient, Time, lib
 from sfumato.processes.gaussian import Gaussian
-
-
-@dataclass(frozen=True)
-class Reverting(Anchored):
-    """Anchored, begun at the anchor itself: what is left of the residual x_0 - y at t = 1 is neglected.
-
-    Source: Luo et al. 2023 (2301.11699) section 3.3; Welker et al. 2022 (2211.06757) section III.
-    """
-
-    def prior(self, like: Tensor) -> Normal:
-        """N(anchor, (scale sigma(1))^2)."""
-        law = self.inner.prior(like)
-        return Normal(self._anchor(like).expand_as(like), self._scaled(law.std, like))
 
 
 @dataclass(frozen=True)

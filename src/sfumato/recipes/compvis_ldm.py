@@ -13,6 +13,7 @@ from sfumato.denoisers import Denoiser, Preconditioned, predict_eps, predict_x0
 from sfumato.denoisers.base import Wrapper
 from sfumato.estimate import Estimate
 from sfumato.nets.ablated import Ablated
+from sfumato.nets.foreign import Coder
 from sfumato.nets.taming import Taming
 from sfumato.processes import Table, Time
 from sfumato.samplers import DDIM
@@ -25,7 +26,7 @@ PREDICTS = {"eps": predict_eps, "x0": predict_x0}
 class Coded(Wrapper):
     """The denoiser of codes, and the autoencoder that makes them; `sf.load` asks for `codec`."""
 
-    def __init__(self, inner: Denoiser, autoencoder: Taming, scale: float) -> None:
+    def __init__(self, inner: Denoiser, autoencoder: Taming | Coder, scale: float) -> None:
         super().__init__(inner)
         self.autoencoder, self.scale = autoencoder, scale
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from sfumato.denoisers import Preconditioned, predict_eps, predict_v, predict_x0
+from sfumato.nets import foreign
+from sfumato.nets.unet import pad_to
 from sfumato.processes import Table
 
 EXAMPLE = "sfumato convert FOLDER -o model"
@@ -17,15 +19,19 @@ TABLES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
 class Borrowed(nn.Module):
-    """`net(u, c_noise, cond)` of a network of diffusers, whose label is the condition."""
+    """`net(u, c_noise, cond)` of a network of diffusers, whose label is the condition.
+
+    Sizes that its strides do not divide are padded by reflection, and what it says is cropped.
+    """
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
+        self.stride = 2 ** (len(getattr(getattr(unet, "config", None), "block_out_channels", (1,))) - 1)
 
     def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
-        out: Tensor = self.unet(u, c_noise, class_labels=cond).sample
-        return out
+        out: Tensor = self.unet(pad_to(u, self.stride), c_noise, class_labels=cond).sample
+        return out[..., : u.shape[-2], : u.shape[-1]]
 
 
 def borrowed(unet: nn.Module, scheduler: Any) -> Preconditioned:
@@ -46,7 +52,12 @@ def borrowed(unet: nn.Module, scheduler: Any) -> Preconditioned:
     if kind not in PREDICTS:
         raise ValueError(f"the network predicts one of {', '.join(PREDICTS)}, got {kind!r}.")
     table = Table(tuple(bars.double().tolist()))
-    return Preconditioned(Borrowed(unet), table, PREDICTS[kind], clock=lambda t: t * table.steps - 1.0)
+    return _told(Borrowed(unet), table, kind)
+
+
+def _told(net: nn.Module, table: Table, kind: str) -> Preconditioned:
+    """A network on a table, told the index n - 1."""
+    return Preconditioned(net, table, PREDICTS[kind], clock=lambda t: t * table.steps - 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Recipe:
         unet: the config of the UNet2DModel.
         schedule: "linear", "scaled_linear" or "squaredcos_cap_v2" (`Table.cosine`).
         predicts: "epsilon", "sample" or "v_prediction".
+        betas: the table's own, in the place of first and last.
         zero: the table is shifted to end at zero SNR.
         size: side of the pictures that it was trained on.
         scheduler: the config of its scheduler, for the way back.
@@ -76,6 +88,7 @@ class Recipe:
     last: float = 0.02
     steps: int = 1000
     predicts: str = "epsilon"
+    betas: tuple[float, ...] = ()
     zero: bool = False
     size: int = 0
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +101,9 @@ class Recipe:
 
     def process(self) -> Table:
         """The table of N levels."""
-        if self.schedule == "squaredcos_cap_v2":
+        if self.betas:
+            table = Table.from_betas(self.betas)
+        elif self.schedule == "squaredcos_cap_v2":
             table = Table.cosine(self.steps)
         else:
             table = (Table.linear if self.schedule == "linear" else Table.scaled_linear)(
@@ -102,10 +117,8 @@ class Recipe:
         Raises:
             ImportError: without the extra.
         """
-        try:
-            from diffusers import UNet2DModel  # type: ignore[import-not-found]
-        except ImportError as error:
-            raise ImportError("a network of diffusers needs that library: pip install 'sfumato[diffusers]'.") from error
-        net = Borrowed(UNet2DModel.from_config(self.unet))
-        clock = lambda t: t * self.steps - 1.0  # noqa: E731
-        return Preconditioned(net, self.process(), PREDICTS[self.predicts], clock=clock)
+        return self.denoiser(Borrowed(foreign.made("UNet2DModel", self.unet)))
+
+    def denoiser(self, net: nn.Module) -> Preconditioned:
+        """A network of diffusers on the table."""
+        return _told(net, self.process(), self.predicts)

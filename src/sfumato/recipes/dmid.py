@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato import grids
 from sfumato.denoisers import Corrected, Denoiser
+from sfumato.noise import Noise
 from sfumato.processes import Observed, Photons, Process, Speckle, entry
 from sfumato.recipes.restorer import Restorer
 from sfumato.samplers import Ancestral
-from sfumato.training import Regression, Uniform
+from sfumato.training import Uniform
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe dmid --damage noise:25 --set level=0.098 --size 64 -o run
 sfumato enhance noisy.png --model run --samples 4 -o out"""
+
+
+class Clean(nn.Module):
+    """mean (x_0 - D(x_t, t))^2, t uniform, x_t drawn from whatever the process is."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.times = denoiser, Uniform(1e-3)
+
+    def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
+        """The loss of each sample, (B,)."""
+        t = self.times(self.denoiser.process, len(x0), noise).to(x0.device)
+        xt = self.denoiser.process.marginal(x0, t).sample(noise)
+        return (x0 - self.denoiser(xt, t, cond).mean).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,9 @@ class Recipe(Restorer):
         """The untrained network as a denoiser."""
         return Corrected(self.net(), self.process())
 
-    def objective(self, denoiser: Denoiser) -> Regression:
+    def objective(self, denoiser: Denoiser) -> Clean:
         """The square error of x_0 at uniform times."""
-        return Regression(denoiser, Uniform(1e-3), power=2.0)
+        return Clean(denoiser)
 
     def sampler(self) -> Ancestral:
         """Draws of what is missing."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato import grids
-from sfumato.denoisers import Centred, Denoiser, predict_eps
+from sfumato.denoisers import Denoiser, Preconditioned, Residual, predict_eps
 from sfumato.noise import Noise
 from sfumato.processes import ConstantPull, CosinePull, Gaussian, LinearPull, Reverting, Time, entry
 from sfumato.recipes.restorer import Restorer
@@ -82,9 +82,10 @@ class Recipe(Restorer):
         inner = DRIFTS[self.drift](self.gamma, self.sigma_min, self.sigma_max)
         return Reverting(inner, scale=2.0, read=entry("image"))
 
-    def model(self) -> Centred:
+    def model(self) -> Residual:
         """The untrained denoiser."""
-        return Centred(self.net(), self.process(), predict_eps)
+        process = self.process()
+        return Residual(Preconditioned(self.net(), process.inner, predict_eps), process)
 
     def objective(self, denoiser: Denoiser) -> Denoising:
         """The square error of eps, from t = 0.01 on."""

@@ -21,7 +21,8 @@ class Recipe(Labelled):
 
     D = c_skip x + c_out F(c_in x, log(sigma) / 4), w(sigma) |D - x_0|^2, log sigma ~ N(mean, std^2). The network is the
     library's U-Net, not the paper's (ours). With `augment` it is told how a training picture was augmented
-    (`data.augment`), so that samples are not.
+    (`data.augment`), so that samples are not. With `groups` it normalises groups of channels over all positions, which
+    learns faster of things that are seen whole, at one size (`benchmarks/training.py`).
 
     Source: Karras et al. 2022 (2206.00364) table 1, column "Ours".
     """
@@ -32,10 +33,11 @@ class Recipe(Labelled):
     mean: float = -1.2
     std: float = 1.2
     augment: bool = False
+    groups: int = 0
 
     def net(self) -> nn.Module:
         """The untrained network."""
-        return self.build(partial(UNet, augment=LABELS) if self.augment else UNet)
+        return self.build(partial(UNet, augment=LABELS if self.augment else 0, groups=self.groups))
 
     def process(self) -> EDM:
         """alpha = 1, sigma from sigma_min to sigma_max."""

@@ -14,7 +14,7 @@ from sfumato.noise import Noise
 from sfumato.processes import Anchored, Coefficient, Gaussian, Rectified, Time, entry, lib
 from sfumato.recipes.restorer import Restorer
 from sfumato.samplers import Sampler
-from sfumato.training import Regression
+from sfumato.training import Denoising, Uniform, x0_weight
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe indi --damage motion:heavy --size 64 -o run
@@ -101,9 +101,9 @@ class Recipe(Restorer):
         """The untrained network as a denoiser."""
         return Corrected(self.net(), self.process())
 
-    def objective(self, denoiser: Denoiser) -> Regression:
+    def objective(self, denoiser: Denoiser) -> Denoising:
         """The absolute error of x_0 at uniform times."""
-        return Regression(denoiser)
+        return Denoising(denoiser, Uniform(), x0_weight, power=1.0)
 
     def sampler(self) -> Direct:
         """Steps towards the answer."""

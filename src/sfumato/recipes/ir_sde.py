@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sfumato.denoisers import Centred, Denoiser, Parameterization, Scheme
+from sfumato.denoisers import Denoiser, Preconditioned, Residual, predict_eps
 from sfumato.estimate import Estimate
 from sfumato.noise import Noise
-from sfumato.processes import Coefficient, Gaussian, Reverting, Table, Time, entry, expand, lib
+from sfumato.processes import Reverting, Table, Time, entry, expand, lib
 from sfumato.recipes.restorer import Restorer
 from sfumato.samplers import Ancestral, Sampler
 from sfumato.training import Denoising, Steps, eps_weight
@@ -72,15 +72,6 @@ class Likelihood(nn.Module):
         return (euler(process, self.denoiser(xt, t, cond).mean, xt, t, s) - best).abs().flatten(1).mean(1)
 
 
-def noise_in(unit: float) -> Parameterization:
-    """F = eps, told the state in `unit`: D = (z - sigma F(z / unit)) / alpha."""
-
-    def scheme(alpha: Coefficient, sigma: Coefficient) -> Scheme:
-        return Scheme(1.0 / unit, 1.0 / alpha, -sigma / alpha, sigma)
-
-    return scheme
-
-
 @dataclass(frozen=True)
 class Recipe(Restorer):
     """A process that reverts to the damaged picture y while noise of size lam comes in; reversed, it restores.
@@ -125,14 +116,14 @@ class Recipe(Restorer):
         dt = -math.log(self.end) / math.fsum(thetas)
         return Table(tuple(math.exp(-2.0 * dt * total) for total in accumulate(thetas)))
 
-    def process(self) -> Gaussian:
+    def process(self) -> Reverting:
         """The mean-reverting process; its end is the entry "image" of the condition."""
         return Reverting(self.table(), scale=2.0 * self.lam, read=entry("image"))
 
-    def model(self) -> Centred:
+    def model(self) -> Residual:
         """The untrained denoiser."""
-        process = self.process()
-        return Centred(self.net(), process, noise_in(2.0 * self.lam), clock=lambda t: t * self.levels)
+        inner = Preconditioned(self.net(), self.table(), predict_eps, clock=lambda t: t * self.levels)
+        return Residual(inner, self.process())
 
     def objective(self, denoiser: Denoiser) -> nn.Module:
         """The maximum-likelihood loss, or that of the noise."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.codecs import Affine, Codec
-from sfumato.denoisers import Centred, Denoiser
+from sfumato.codecs import Codec
+from sfumato.denoisers import Denoiser, Residual
 from sfumato.nets.nafnet import NAFNet
 from sfumato.nets.skipping import Skipping, Skips
 from sfumato.noise import Noise
 from sfumato.recipes import ir_sde
+from sfumato.training.staged import Staged
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe refusion --damage haze --size 64 --set latent=8 -o run
@@ -56,26 +58,26 @@ class Replacing(nn.Module):
         return errors[0] + errors[1] + 0.001 * shape
 
 
-class Staged(nn.Module):
-    """The autoencoder's loss for the first steps, then diffusion on its codes, with the autoencoder as it is."""
+class OnCodes(nn.Module):
+    """The loss of diffusion on the codes of x_0 and y, with the autoencoder as it is."""
 
-    def __init__(self, recipe: Recipe, denoiser: Denoiser) -> None:
+    def __init__(self, domain: Skipping, loss: nn.Module) -> None:
         super().__init__()
-        domain = cast(Skipping, denoiser.domain)
-        self.first, self.step = recipe.first, 0
-        self.replacing, self.diffusion = Replacing(domain), recipe.diffusion(denoiser)
-
-    def advance(self, step: int) -> None:
-        """Told of the step by `fit`."""
-        self.step = step
+        self.domain, self.loss = domain, loss
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
-        if self.step < self.first:
-            return cast(Tensor, self.replacing(x0, cond, noise))
         with torch.no_grad():
-            x0, y = (self.replacing.domain.encode(x)[0] for x in (x0, cond["image"]))
-        return cast(Tensor, self.diffusion(x0, {**cond, "image": y}, noise))
+            z0, y = (self.domain.encode(x)[0] for x in (x0, cond["image"]))
+        return cast(Tensor, self.loss(z0, {**cond, "image": y}, noise))
+
+
+class Coded(dict[str, Tensor]):
+    """A condition whose "image" is a code, and the codec that decodes with the fine features of its picture."""
+
+    def __init__(self, cond: Mapping[str, Tensor], space: Round) -> None:
+        super().__init__({**cond, "image": space.encode(cond["image"])})
+        self.space = space
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Recipe(ir_sde.Recipe):
         """The untrained autoencoder."""
         return Skipping(self.channels, self.code_width, tuple(self.factors), self.latent)
 
-    def model(self) -> Centred:
+    def model(self) -> Residual:
         """The untrained denoiser; with the autoencoder as its `domain`, where there are codes."""
         denoiser = super().model()
         if self.latent:
@@ -135,11 +137,19 @@ class Recipe(ir_sde.Recipe):
 
     def objective(self, denoiser: Denoiser) -> nn.Module:
         """The loss of the denoiser; on codes, that of the autoencoder before it."""
-        return Staged(self, denoiser) if self.latent else self.diffusion(denoiser)
-
-    def inside(self, denoiser: Denoiser, y: Tensor) -> Codec:
-        """The codes, decoded with the fine features of y; pictures as they are without codes."""
+        loss = self.diffusion(denoiser)
         if not self.latent:
-            return Affine()
+            return loss
         domain = cast(Skipping, denoiser.domain)
-        return Round(domain, domain.encode(y)[1])
+        return Staged(denoiser, Replacing(domain), OnCodes(domain, loss), self.first)
+
+    def condition(self, denoiser: Denoiser, cond: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """The code of y in its place; y itself without codes."""
+        if not self.latent:
+            return cond
+        domain = cast(Skipping, denoiser.domain)
+        return Coded(cond, Round(domain, domain.encode(cond["image"])[1]))
+
+    def picture(self, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """A code decoded with the fine features of y; x itself without codes."""
+        return cond.space.decode(x) if isinstance(cond, Coded) else x

@@ -8,10 +8,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sfumato import grids
-from sfumato.codecs import Affine, Codec
 from sfumato.denoisers import Denoiser
 from sfumato.nets import UNet
+from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Table
+from sfumato.samplers import Sampler
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Restorer:
         process(), model(), objective(denoiser)      as every trained recipe
         sampler(), times(steps)                      the published way to draw, `steps` calls
 
+    and, where the method asks for it, `condition`, `sampler_given`, `state` and `picture`, which `Model.enhance` uses.
     Networks are the library's (ours), of the sizes that `sfumato train` chooses.
     """
 
@@ -45,8 +47,8 @@ class Restorer:
         """The untrained network."""
         return self.unet()
 
-    def unet(self, beside: int = 1, leaving: int = 1) -> UNet:
-        """A U-Net with `beside` pictures at its entrance beside x_t."""
+    def unet(self, beside: int = 1, leaving: int = 1, *, vector: int = 0, classes: int = 0) -> UNet:
+        """A U-Net with `beside` pictures at its entrance beside x_t, told a vector and a class where there are any."""
         return UNet(
             self.channels,
             tuple(self.widths),
@@ -54,6 +56,8 @@ class Restorer:
             patch=self.patch,
             attention=tuple(self.attention),
             dropout=self.dropout,
+            classes=classes,
+            vector=vector,
             image=self.channels * beside,
             out=self.channels * leaving,
         )
@@ -62,12 +66,31 @@ class Restorer:
         """What is drawn with: the denoiser itself, unless a recipe holds its estimates to something."""
         return denoiser
 
-    def inside(self, denoiser: Denoiser, y: Tensor) -> Codec:
-        """Where draws for y (B, C, H, W) in model space are made: there, unless a recipe encodes."""
-        return Affine()
-
     def times(self, steps: int | None = None) -> tuple[float, ...]:
         """The grid of sampling: levels of the table evenly spaced, or uniform times where there is no table."""
         count, process = steps or self.calls, self.process()
         inner = getattr(process, "inner", process)
         return grids.table(inner, count) if isinstance(inner, Table) else grids.uniform(count)
+
+    # What a recipe may add to the way a model draws
+
+    def condition(self, denoiser: Denoiser, cond: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """What the network is told when pictures are drawn, from {"image": y, ...}: the same, unless a recipe fills,
+        corrupts or improves it. `noise` is a stream of its own."""
+        return cond
+
+    def sampler_given(self, cond: dict[str, Tensor]) -> Sampler:
+        """The published way to draw under this condition: `sampler`, unless it holds y itself."""
+        return self.sampler()
+
+    def state(self, cond: dict[str, Tensor]) -> Tensor:
+        """A tensor of the shape of the state that is drawn, of which `picture` is the picture."""
+        return cond["image"]
+
+    def picture(self, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The picture in a state that was drawn under this condition."""
+        return x
+
+    def sampler(self) -> Sampler:
+        """The published way to draw."""
+        raise NotImplementedError

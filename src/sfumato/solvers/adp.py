@@ -31,6 +31,8 @@ class ADP(Solver):
     rate delta / (1 - r) is the share `rate` of a Newton step. S is sigma times the score at one small level, as the
     paper's network without its division by sigma; the score of a library's denoiser is at `level` (ours).
 
+    The public code squeezes u by 255 / 256 about 1/2 once and stretches it back in every step, 4 % in ten: left out.
+
     The measurement is the picture: `Measurement(Identity(), y, sigma=0.0)`; its sigma is not used. Each call is one
     draw: take the mean of a classifier's probabilities over draws, `classified`. Two calls of the denoiser a step. It
     defends nothing by itself: an attacker who differentiates through the loop does better than one who takes it for the

@@ -44,8 +44,8 @@ class BlindDPS(Solver):
     Norms and sums are per sample: the public code takes them over the whole batch, so serves a batch of one. With a
     prior that knows the kernel it is DPS. The operator says how wide the kernel is and how its borders behave, through
     `at(kernel)`; its own kernel is not used. Of a kernel of sum 1 without negative taps |k|_1 is 1: the term pulls
-    negative taps to 0 and no more. (The public default, the count of taps, has no gradient at all.) Picture and kernel
-    may shift against each other: align before scoring.
+    negative taps to 0 and no more. (The public default, 0.1 of the count of taps, has no gradient at all; the public
+    script for deblurring takes |k_hat|_1 whole.) Picture and kernel may shift against each other: align before scoring.
 
     The two chains share their times, and a kernel of a few taps is decided where the picture is still smooth: with a
     set of `examples` for a prior the kernel's chain soon settles on one of them, whatever y says later. With 80 steps

@@ -32,6 +32,9 @@ class DifFace(Solver):
     operator. f is trained alone, on pairs, with `Absolute`. The paper's inpainting starts at 0.48 with eta = 1 and
     adds a term for the known region, which is left out: RePaint and DDNM hold to it exactly.
 
+    The public code's levels are 0.001, 0.005, ..., 0.397, and it noises f(y) to 0.401, one level above the first that
+    it takes; here the start is noised to the level it is taken at. It also holds D, not its eps_hat, to [-1, 1].
+
     Args:
         t0: where the reverse process starts, in [0, 1].
         steps: network evaluations.

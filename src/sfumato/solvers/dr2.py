@@ -14,7 +14,7 @@ from sfumato.noise import Noise
 from sfumato.operators import Downsample, Linear, Measurement
 from sfumato.processes import Gaussian, Time
 from sfumato.samplers import Times
-from sfumato.solvers.base import Solver
+from sfumato.solvers.base import Solver, indexed
 from sfumato.solvers.ilvr import Bicubic
 from sfumato.solvers.replacement import replaced
 
@@ -31,8 +31,9 @@ class DR2(Solver):
     phi is bicubic reduction and enlargement by `factor`; with a factor of 1 each state is a fresh q(x_{i-1} | y), and
     the result is D of y noised to tau. A larger factor or tau removes more damage and more detail. Nothing is known of
     the damage: the measurement is `Measurement(Identity(), y, sigma=0.0)` (A^+ y through another linear operator, in
-    the size of the model), and what the result lacks is for an `enhance` network trained on such results. Index i is
-    the time (i + 1) / steps, as in the public code, and the step has the small variance (its network learns one).
+    the size of the model), and what the result lacks is for an `enhance` network trained on such results. Indices are
+    those of the public code, `steps` of the table's from its first to its last; (i + 1) / steps on other processes. The
+    step has the small variance (its network learns one); the public code holds each D to [-1, 1], as `Clipped` does.
 
     Args:
         steps: of the whole grid, of which omega - tau + 1 are taken, one network call each.
@@ -70,7 +71,8 @@ class DR2(Solver):
         return cls(factor=16, omega=65, tau=35)
 
     def times(self, process: Gaussian) -> Times:
-        return (*((i + 1) / self.steps for i in range(self.omega, self.tau - 1, -1)), 0.0)
+        grid = indexed(process, self.steps, "linspace")
+        return (*grid[self.steps - 1 - self.omega : self.steps - self.tau], 0.0)
 
     def start(self, denoiser: Denoiser, m: Measurement, t: Time, noise: Noise) -> Tensor:
         return denoiser.process.marginal(self._reference(m), t).sample(noise)  # type: ignore[attr-defined]

@@ -53,14 +53,15 @@ class GibbsDDRM(Solver):
     The stable step h goes as sigma_y^2 over the numbers of y and of taps: at the paper's sizes and noise h is `rate`
     (ours). For a `Blur` the moves go by the lags of D and y, which cost no more for a large picture (ours).
     Borders are circular for `Blur`. With a `Convolution` that keeps to what is "valid", as in a camera, x_0 is larger
-    than y, and y beyond its borders is drawn before each step, A_phi D + sigma_y z, as in the public code.
+    than y, and y beyond its borders is drawn before each step, A_phi D + sigma_y z, as in the public code: there x_0
+    has the size of y and is 0 beyond, and y stands for D until `begin`.
 
     Args:
         steps: of DDRM; network evaluations are steps + rounds for each step taken at or below `begin`, but the last.
         eta_b: weight of y against D where y is sharper than the state.
         eta_c: weight of (y - D) / k where it is not.
         eta_d: share of fresh noise where A sees nothing.
-        begin: phi moves in steps that start at this time or below.
+        begin: phi moves in steps that start at this time or below; the public code's first is at index 700, so 0.701.
         rounds: of moves and a new x_s, in each step.
         moves: Langevin moves in a round.
         rate: step h at the paper's sizes and noise.

@@ -59,7 +59,8 @@ class ScorePrior(Solver):
     with gradients through the solver, `points` Runge-Kutta steps of fourth order uniform in log SNR (ours: the paper
     solves to a tolerance, with adjoints) and Hutchinson's probes, drawn anew for each iteration and held along the
     path. `prior="bound"`: the evidence lower bound instead, tight for an exact denoiser, at `points` calls of the
-    denoiser where the ODE takes 4 (1 + probes) times as many: its authors' own advice.
+    denoiser where the ODE takes 4 (1 + probes) times as many: its authors' own advice. What lies below `start_time` is
+    read from x_t / alpha (ours); the public code reads it from D there, a call more, which draws x_0 to the network.
 
     G is a RealNVP on all numbers of x_0: for small pictures (32 x 32 in the paper), and not for modes apart from each
     other. One is fitted for each distinct y; rows that share y are samples of one flow, so any number of them is free,

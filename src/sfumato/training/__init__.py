@@ -25,10 +25,11 @@ from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, r
 from sfumato.training.precision import Precision
 from sfumato.training.progressive import ProgressiveDistillation
 from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
-from sfumato.training.regression import Regression
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
+from sfumato.training.staged import Staged
 from sfumato.training.times import (
+    Antithetic,
     CosMap,
     Levels,
     LogitNormal,
@@ -46,6 +47,7 @@ from sfumato.training.validation import HeldOut
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
+    "Antithetic",
     "Averages",
     "Chain",
     "ConsistencyTraining",
@@ -75,9 +77,9 @@ __all__ = [
     "Precision",
     "Profile",
     "ProgressiveDistillation",
-    "Regression",
     "Shifted",
     "Source",
+    "Staged",
     "Steps",
     "TrainStep",
     "Uncertain",

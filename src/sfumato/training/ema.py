@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sfumato.training.sharding import parameters
+from sfumato.training.sharding import tensors
 
 
 class Ema:
@@ -34,6 +34,16 @@ class Ema:
         """Moves the average towards the module's weights, in one fused call for all tensors."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(parameters(self.average), parameters(module), 1.0 - decay)
-        for mine, theirs in zip(self.average.buffers(), module.buffers(), strict=True):
-            mine.copy_(theirs)
+        follow(self.average, tensors(module), 1.0 - decay)
+
+
+def follow(average: nn.Module, towards: tuple[list[Tensor], list[Tensor]], share: float) -> None:
+    """Moves the parameters of `average` by a share of the way towards those of another module, and copies its buffers.
+
+    Args:
+        towards: `tensors` of the other module.
+    """
+    mine, theirs = tensors(average), towards
+    torch._foreach_lerp_(mine[0], theirs[0], share)
+    for own, other in zip(mine[1], theirs[1], strict=True):
+        own.copy_(other)

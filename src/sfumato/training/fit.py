@@ -136,8 +136,19 @@ def _keyed(seed: int, step: int, row: int, device: torch.device) -> Iterator[Non
     Layers draw for all rows at once, from the batch's first row or from that of a process: its rows' key.
     """
     key = ("layers", step, row) if row else ("layers", step)
+    own = Seeds.keyed(seed, [key]).seeds[0]
+    if (
+        device.type == "cpu"
+    ):  # `fork_rng` and `manual_seed` see to every kind of device, which takes longer than the draws
+        before = torch.get_rng_state()
+        try:
+            torch.default_generator.manual_seed(own)
+            yield
+        finally:
+            torch.set_rng_state(before)
+        return
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(Seeds.keyed(seed, [key]).streams[0].seed)
+        torch.manual_seed(own)
         yield
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sfumato.training.sharding import parameters
+from sfumato.training.ema import follow
+from sfumato.training.sharding import tensors
 
 
 class Profile(NamedTuple):
@@ -73,11 +74,10 @@ class PowerEma:
     def update(self, module: nn.Module) -> None:
         """Moves every average towards the module's weights."""
         self.updates += 1
+        theirs = tensors(module)
         for exponent, average in zip(self.exponents, self.averages, strict=True):
             share = 1.0 - (1.0 - 1.0 / self.updates) ** (exponent + 1.0)
-            torch._foreach_lerp_(parameters(average), parameters(module), share)
-            for mine, theirs in zip(average.buffers(), module.buffers(), strict=True):
-                mine.copy_(theirs)
+            follow(average, theirs, share)
 
     def snapshots(self) -> list[tuple[Profile, dict[str, Tensor]]]:
         """(profile, a copy of the averaged weights) of each average, to keep now and then."""

@@ -1,4 +1,4 @@
-"""Regression of x_0 on x_t, for any process: what methods are trained by whose loss names no noise."""
+"""Regression of the clean picture on the damaged one: what the networks that stand before a restorer are trained by."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
-from sfumato.training.times import TimeLaw, Uniform
 
 
 class Regression(nn.Module):
-    """mean |x_0 - D(x_t, t, cond)|^power, t from `times`, x_t from the marginal of the process bound to the condition.
+    """mean |m(y) - x_0|^p of each sample, (B,), y = cond["image"]: p = 2 makes m(y) the mean of x_0 | y, p = 1 its
+    median, elementwise.
 
     Args:
-        denoiser: the model.
-        times: law of t, one draw for each sample; uniform if not given.
-        power: 1, whose best D is the median of x_0, or 2, whose best D is the mean.
+        net: m, (B, C, H, W) to (B, C, H, W).
+        power: p, 1 or 2.
     """
 
-    def __init__(self, denoiser: Denoiser, times: TimeLaw | None = None, power: float = 1.0) -> None:
+    def __init__(self, net: nn.Module, power: int = 2) -> None:
         super().__init__()
-        self.denoiser, self.times, self.power = denoiser, times or Uniform(), power
+        if power not in (1, 2):
+            raise ValueError(f"the power of an error is 1 or 2, got {power}.")
+        self.net, self.power = net, power
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
-        """The loss of each sample, (B,)."""
-        process = self.denoiser.process.bind(cond)
-        t = self.times(process, len(x0), noise).to(x0.device)
-        xt = process.marginal(x0, t).sample(noise)
-        return (x0 - self.denoiser(xt, t, cond).mean).abs().pow(self.power).flatten(1).mean(1)
+        """The loss of each sample, (B,); nothing is drawn."""
+        error: Tensor = (self.net(cond["image"]) - x0).abs() ** self.power
+        return error.flatten(1).mean(1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def run(
     batch: int,
     rate: float = 1e-3,
     seed: int = 0,
+    recipe: type | None = None,
     ema_decay: float | Sequence[float] = 0.999,
     widths: Sequence[float] = (),
     snapshots: int = 1000,
@@ -59,6 +61,8 @@ def run(
         config: what rebuilds the model, written to config.json: {"recipe": key, "fields": {...}}, and what else must be
             the same when the run is continued.
         rate: peak learning rate of AdamW.
+        recipe: the dataclass of the config's fields. A run that was begun before it had one of them goes on where the
+            config has that field at its default, says so once, and keeps it in config.json.
         ema_decay: of the average that the model is made of; of several, the first.
         widths: relative widths of power-function averages, which are kept every `snapshots` steps in the subfolder
             `averages`, so that `averages.mixed` makes one of any width afterwards.
@@ -67,7 +71,8 @@ def run(
         precision: "fp32", "bf16" or "fp16".
         held_out: items whose loss under the averaged weights joins each line: "held_out", and by noise "levels".
         only: which tensors are stored, by name, where most never change; all if not given.
-        warn: told when the loss runs away; the last checkpoint is then kept as checkpoint.good.safetensors too.
+        warn: told of fields that are new, and when the loss runs away; the last checkpoint is then kept as
+            checkpoint.good.safetensors too.
         ranks: the processes that train together, `joined()`; all read the folder, the first alone writes. A run may go
             on with another number of them.
 
@@ -77,10 +82,10 @@ def run(
     """
     path, ranks = folder / "checkpoint.safetensors", ranks or Ranks()
     if ranks.first:
-        _settle(folder, config)
+        _settle(folder, config, recipe, warn)
     ranks.wait()
     if not ranks.first:
-        _settle(folder, config)
+        _settle(folder, config, recipe, warn)
     objective.to(device)
     decays = [ema_decay] if isinstance(ema_decay, int | float) else ema_decay
     averages, half = Averages(objective, decays, widths), Precision(precision, device)
@@ -149,8 +154,8 @@ def _snapshot(folder: Path, step: int, power: PowerEma, only: checkpoints.Only |
         snapshots_of.write(folder, step, power.exponents, states)
 
 
-def _settle(folder: Path, config: dict[str, Any]) -> None:
-    """Writes config.json into a new folder, or checks that it says the same."""
+def _settle(folder: Path, config: dict[str, Any], recipe: type | None, warn: Callable[[str], object]) -> None:
+    """Writes config.json into a new folder, or checks that it says the same but for fields that are new."""
     path, text = folder / "config.json", json.dumps(config, indent=1)
     if not path.exists():
         if (folder / "checkpoint.safetensors").exists():
@@ -163,11 +168,40 @@ def _settle(folder: Path, config: dict[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): take another folder.") from error
     here = json.loads(text)
-    if there != here:
+    new = {k: v for k, v in gained(there, recipe).items() if k in here.get("fields", {})}
+    full = {**there, "fields": there["fields"] | new} if new else there
+    if full != here:
         raise ValueError(
-            f"{folder} holds a run with other settings ({', '.join(differences(there, here))}): "
+            f"{folder} holds a run with other settings ({', '.join(differences(full, here))}): "
             "take another folder, or its settings."
         )
+    if new:
+        warn(told(path, new))
+        with beside(path) as part:
+            part.write_text(text)
+
+
+def gained(config: Mapping[str, Any], recipe: type | None) -> dict[str, Any]:
+    """The fields of a recipe that a config does not have, at their defaults, as JSON holds them.
+
+    A recipe gains a field at a default that leaves what it was before, so that this is how the config's model was made.
+    Fields without a default are left out; so are all of a config without fields, or where no recipe is given.
+    """
+    if recipe is None or "fields" not in config:
+        return {}
+    default = {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(recipe)
+        if field.init and field.name not in config["fields"]
+    }
+    known: dict[str, Any] = {name: value for name, value in default.items() if value is not dataclasses.MISSING}
+    return json.loads(json.dumps(known))  # type: ignore[no-any-return]
+
+
+def told(path: Path, new: Mapping[str, Any]) -> str:
+    """What is said of the fields that the config in `path` does not have."""
+    values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in new.items())
+    return f"{path} was written before its recipe had all of its fields; these take their defaults: {values}."
 
 
 def differences(there: Any, here: Any, name: str = "") -> list[str]:

@@ -33,9 +33,24 @@ def shard(module: nn.Module) -> None:
     fully_shard(module, **options)
 
 
-def parameters(module: nn.Module) -> list[Tensor]:
-    """A module's parameters: of those that are divided, this process's share."""
-    return [p.to_local() if hasattr(p, "to_local") else p for p in module.parameters()]
+def tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """(parameters, buffers) of a module, each once, in an order that a copy of it shares; of what is divided, this
+    process's share.
+
+    One walk without names: `parameters()` and `buffers()` take eight times as long, which counts once a step.
+    """
+    parameters: dict[int, Tensor] = {}
+    buffers: dict[int, Tensor] = {}
+    seen: set[int] = set()
+    parts = [module]
+    while parts:
+        part = parts.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            parameters |= {id(p): p for p in part._parameters.values() if p is not None}
+            buffers |= {id(b): b for b in part._buffers.values() if b is not None}
+            parts += [child for child in part._modules.values() if child is not None]
+    return [p.to_local() if hasattr(p, "to_local") else p for p in parameters.values()], [*buffers.values()]
 
 
 def whole(value: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from sfumato.noise import Noise
 from sfumato.operators import (
     JPEG,
     SENSE,
+    BlockSensing,
     Blur,
     Convolution,
     DecimatedBlur,
@@ -32,10 +33,11 @@ from sfumato.operators import (
     Radon,
     Separable,
     Spectral,
+    VaryingBlur,
 )
 from sfumato.processes import Binomial, Categories, Gaussian, Process, Time, Transitions
 from sfumato.samplers import Ancestral, AnyOrder, Arc, Sampler, Step, Times
-from sfumato.solvers import DDNM, DiffPIR, Solver, Warm
+from sfumato.solvers import DDNM, DDRM, DiffPIR, Solver, Warm
 
 STEPS = 50  # (ours)
 CALLS = 20  # of a restoration of a picture (ours); the table that chooses its solver is made at as many
@@ -107,6 +109,8 @@ def solver(
         return warm(kind, CALLS if steps is None else steps, factor=factor), chosen()[kind]["why"]
     if isinstance(operator, JPEG):
         key, why = "ddrm-jpeg", "y is what a JPEG file holds"
+    elif isinstance(operator, BlockSensing) and m.sigma > 0 and steps is None:
+        return DDRM(steps=100), "blocks were sensed: DDRM, whose usual 20 steps are too few here."
     elif isinstance(operator, Spectral) and m.sigma > 0:
         key, why = "ddrm", "the operator has a closed-form SVD and y is noisy"
     elif isinstance(operator, Linear) and m.sigma == 0:
@@ -128,7 +132,7 @@ def damage(m: Measurement) -> tuple[str, float]:
         return "inpaint", 1.0
     if isinstance(operator, Gray):
         return "colorize", 1.0
-    if isinstance(operator, Blur | Convolution):
+    if isinstance(operator, Blur | Convolution | VaryingBlur):
         return "deblur", 1.0  # a convolution that keeps to the valid part is a little smaller, and no reduction
     if isinstance(operator, Fourier | SENSE | Radon):
         return ("ct" if isinstance(operator, Radon) else "mri"), 1.0

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 from sfumato import recipes
 from sfumato.codecs import Affine, Alphabet, Channels, Codec, Quantized
 from sfumato.denoisers import Denoiser
+from sfumato.training import runs
 from sfumato.zoo import hub
 
 SHIPPED = Path(__file__).parent
+PIPELINE = "model_index.json"  # in the place of config.json, the folder of a pipeline of diffusers
 EMA = "ema.denoiser."  # the averaged denoiser inside the objective, in a run's checkpoint
 
 
@@ -47,7 +50,7 @@ def find(name: str | Path) -> Path:
     if on_hub := re.fullmatch(r"hf:/+([^/]+/[^/]+)", word):  # a Path has folded the slashes
         return hub.download(on_hub[1])
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / file).is_file() for file in ("config.json", PIPELINE)):
             raise FileNotFoundError(f"{path} is no model: it has no config.json.")
         return path
     if word.count("/") == 1 and all(word.split("/")) and not word.startswith((".", "~")) and not path.exists():
@@ -59,7 +62,10 @@ def find(name: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, with the defaults of a training run's: data in [0, 1], model space in [-1, 1], any size."""
+    """config.json, with the defaults of a training run's: data in [0, 1], model space in [-1, 1], any size.
+
+    Fields that the recipe has gained since it was written take their defaults, with one warning that names them.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -76,7 +82,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         read_codec(config)
         if not all(n is None or (type(n) is int and n > 0) for n in config["event"]):
             raise ValueError(f"{path}: event is a list of sizes, null where any will do, got {config['event']}.")
-    return {**config, "recipe": key, "fields": fields}
+    if new := unsaid(config):
+        warnings.warn(runs.told(path, new), stacklevel=2)
+    return {**config, "recipe": key, "fields": fields | new}
+
+
+def unsaid(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config's recipe that it does not have, at their defaults.
+
+    Raises:
+        ValueError: for an unknown recipe, with the nearest ones.
+    """
+    return runs.gained(config, recipes.load(config["recipe"]).Recipe)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import recipes
+from sfumato.denoisers import Denoiser
 from sfumato.zoo import files
 from sfumato.zoo.formats import Found, compvis, diffusers, edm, guided, lucid, reading, score_sde, sr3
 from sfumato.zoo.formats.base import PICTURES
@@ -61,6 +62,21 @@ def find(source: Path, *, trust: bool = False) -> Found:
     )
 
 
+def assembled(folder: Path) -> tuple[dict[str, Any], Denoiser]:
+    """The config and the denoiser, with its weights, of a pipeline of diffusers as it is: safetensors alone are read.
+
+    Raises:
+        FileNotFoundError: for a part that is not there, with its path.
+        ValueError: for another kind of pipeline, or weights that do not fit.
+    """
+    found = diffusers.find(folder, pickles=False)
+    fields = settled(found, {})
+    content = config(found, fields)
+    _, denoiser = files.build(content)
+    denoiser.load_state_dict(weights(found, fields))
+    return content, denoiser
+
+
 def settled(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the recipe, with the settings over those that were found.
 
@@ -86,6 +102,7 @@ def config(found: Found, fields: Mapping[str, Any]) -> dict[str, Any]:
     size, origin = fields.get("size"), found.release or found.format
     side = size if found.recipe == "noisy-classifier" else None
     content: dict[str, Any] = {"recipe": found.recipe, "fields": dict(fields), "codec": PICTURES, "from": origin}
+    content["fields"] |= files.unsaid(content)
     content["event"] = [fields["channels"], side, side]
     return {**content, "size": size} if size else content
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from sfumato.guides.cfg import nothing
 from sfumato.noise import Seeds
 from sfumato.operators import Measurement
 from sfumato.processes import Gaussian
-from sfumato.samplers import Sampler, Times, blank, trajectory
+from sfumato.samplers import Sampler, blank
 from sfumato.solvers import Solver
-from sfumato.zoo import defaults, files, hub, memory, tuned
+from sfumato.zoo import conditions, defaults, files, foreign, hub, memory, shapes, tuned
+from sfumato.zoo.drawing import Progress, Ticker, chunks_of, drawn
 from sfumato.zoo.result import Result
 
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
 LARGE = 512  # where a side is longer than this: memory stays that of a few windows
 OVERLAP = 32
-
-Progress = Callable[[int, int], None]  # (steps done, steps in all), over all chunks of the batch
+ALIGNED = ("image", "mask", "rough", "anchor", "features")  # what is beside the picture, of its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,11 @@ class Model:
         """Number of classes of the label condition; 0: none."""
         return int(self.config.get("fields", {}).get("classes", 0))
 
+    @property
+    def reads(self) -> bool:
+        """Whether its condition is a text."""
+        return conditions.encoder(self.denoiser) is not None
+
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Writes config.json and model.safetensors, beside and renamed.
 
@@ -76,7 +81,8 @@ class Model:
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.denoiser.state_dict().items()}
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        files.write(Path(folder), {**self.config, "codec": codec}, weights)
+        fields = self.config["fields"] | files.unsaid(self.config)
+        files.write(Path(folder), {**self.config, "fields": fields, "codec": codec}, weights)
 
     def push_to_hub(self, hub_id: str, *, half: bool = False, private: bool = False, message: str = "A model") -> str:
         """Uploads the model to owner/name on the Hugging Face Hub, with a page about it; returns the address (extra
@@ -119,10 +125,12 @@ class Model:
 
         Args:
             first: number of the first draw: draws 5 to 7 are `sample(3, first=5)`.
-            cond: a label for all, or a tensor of n labels; a dict of tensors with n rows for other conditions.
+            cond: a label for all, or a tensor of n labels; a text for all, or n texts; a dict of tensors with n rows
+                for other conditions, and what `prompts` makes of texts.
             steps: network calls, of the grid `defaults.times`.
             sampler: the model's own way if it has one, with its own grid, else `defaults.sampler` of the process.
-            scale: of classifier-free guidance, 1: none; needs a condition.
+            scale: of classifier-free guidance, 1: none; needs a condition. It is diffusers' `guidance_scale`, and 1 + w
+                in the paper's w.
             size: of the axes that the event leaves open; by default the config's "size", else 64 (ours).
             batch: rows that run together; the result does not depend on it.
             dtype: of the state, torch's default if not given.
@@ -138,17 +146,17 @@ class Model:
         latent = tuple(codec.latent(shape))
         denoiser = self._sized(self.denoiser, latent)
         if scale is not None and scale != 1.0:
-            if condition is None:
+            if cond is None:
                 raise ValueError("guidance needs a condition: give `cond`, or leave `scale` out.")
             denoiser = CFG(denoiser, scale, self._null())
-        chunks = _chunks(n, batch)
-        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
+        chunks = chunks_of(n, batch)
+        tick = Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
         for rows in chunks:
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, rows))
+            bound = denoiser if condition is None else denoiser.given(conditions.rows(condition, rows))
             noise = Seeds.keyed(seed, (first + row for row in rows))
             like = blank(bound, (len(rows), *latent)).to(dtype)
-            parts.append(codec.decode(_drawn(bound, sampler, times, like, noise, tick)))
+            parts.append(codec.decode(drawn(bound, sampler, times, like, noise, tick)))
         return torch.cat(parts) if parts else torch.empty(0, *shape)
 
     def enhance(
@@ -170,7 +178,7 @@ class Model:
             samples: of each y.
             steps: network calls; the recipe's if not given.
             sampler: the recipe's if not given, on its grid.
-            beside: what else the model is told, data space, (B, ...) each: {"mask": ...}.
+            beside: what else the model is told, (B, ...) each: pictures in data space, {"mask": ...}; labels, vectors.
             batch: rows that run together; the result does not depend on it.
             progress: called with the steps done and the steps in all.
 
@@ -182,31 +190,37 @@ class Model:
             raise ValueError("this model was not trained on pairs: `restore` takes it, with an operator.")
         if samples < 1:
             raise ValueError(f"samples is at least 1, got {samples}.")
-        self._fits(tuple(y.shape[1:]))
-        codec = self._codec(tuple(y.shape[1:]))
-        cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
-        with torch.no_grad():
-            inner = tuple(recipe.inside(self.denoiser, cond["image"][:1]).encode(cond["image"][:1]).shape[1:])
-        denoiser = self._sized(recipe.guide(self.denoiser), inner)
-        sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
+        shapes.fit(self.event, tuple(y.shape[1:]))
+        event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
+        others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
+        cond = {"image": codec.encode(y), **others}
+        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        times = recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
-        chunks = _chunks(len(rows), batch)
-        tick = _Ticker(progress, len(chunks) * (len(times) - 1))
-        parts, nfe = [], 0
+        chunks = chunks_of(len(rows), batch)
+        tick = Ticker(progress, len(chunks) * (len(times) - 1))
+        parts = []
         for part in chunks:
             index = [rows[i] for i in part]
-            told = _rows(cond, [item for item, _ in index])
+            noise = Seeds.keyed(seed, index)
             with torch.no_grad():
-                space = recipe.inside(self.denoiser, told["image"])
-                like = space.encode(told["image"])
-            # Counted outside: a process that takes the picture is bound on a copy of what is inside.
-            bound = Counted(denoiser.given({**told, "image": like}))
-            drawn = _drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)
-            with torch.no_grad():
-                parts.append(codec.decode(space.decode(drawn)))
-            nfe = bound.calls
+                told = recipe.condition(
+                    self.denoiser, conditions.rows(cond, [item for item, _ in index]), noise.at("condition")
+                )
+            way = sampler or recipe.sampler_given(told)
+            x0 = drawn(denoiser.given(told), way, times, recipe.state(told), noise, tick)
+            parts.append(codec.decode(recipe.picture(x0, told)))
         x0 = torch.cat(parts)
-        return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
+        nfe = denoiser.calls // max(len(chunks), 1)
+        return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler or recipe.sampler()), "", nfe)
+
+    def prompts(self, texts: Sequence[str], negative: str = "") -> dict[str, Tensor]:
+        """The condition that texts are, a row for each; guidance leads away from `negative`, of all of them.
+
+        Raises:
+            ValueError: for a model that reads no text.
+        """
+        return conditions.prompts(self.denoiser, texts, negative)
 
     def restore(
         self,
@@ -229,7 +243,7 @@ class Model:
             solver: chosen by `defaults.solver` if not given; the result says which and why.
             samples: of each y.
             steps: of the chosen solver, where none is given.
-            cond: a label for all, or a tensor of B labels (or a dict of tensors).
+            cond: a label for all, or a tensor of B labels; a text or B texts; a dict of tensors.
             batch: rows that run together; the result does not depend on it.
             low_memory: the network sees one row, or one window, at a time, and a solver that differentiates it keeps
                 nothing of it: the same result, `memory` says for how many bytes, at one call more for each gradient.
@@ -247,7 +261,7 @@ class Model:
             raise ValueError(
                 "restoration needs a model of real numbers: this one makes categories, and can be sampled."
             )
-        self._fits(m.event)
+        shapes.fit(self.event, m.event)
         codec, items = self._codec(m.event, low_memory), len(m)
         z = m.to_model(codec)
         reason = ""
@@ -258,15 +272,15 @@ class Model:
         condition = self._condition(cond, items)
         denoiser = Counted(self._sized(self.denoiser, z.event, low_memory))
         rows = [(item, sample) for sample in range(samples) for item in range(items)]
-        chunks = _chunks(len(rows), batch)
-        tick = _Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
+        chunks = chunks_of(len(rows), batch)
+        tick = Ticker(progress, len(chunks) * (len(solver.times(process)) - 1))
         parts: list[Tensor] = []
         kernels: list[Tensor] = []
         for part in chunks:
             index = [rows[i] for i in part]
             of = [item for item, _ in index]
             keys = [(0, sample) for _, sample in index] if same_noise else index
-            bound = denoiser if condition is None else denoiser.given(_rows(condition, of))
+            bound = denoiser if condition is None else denoiser.given(conditions.rows(condition, of))
             for last in tick.over(solver.trajectory(bound, z.rows(of), Seeds.keyed(seed, keys))):
                 pass
             with torch.no_grad():
@@ -282,15 +296,17 @@ class Model:
         self, m: Measurement, solver: Solver, *, samples: int = 1, batch: int = 8, low_memory: bool = False
     ) -> int:
         """About how many bytes `restore` takes with these settings, beside the weights; the network is tried once."""
-        self._fits(m.event)
+        shapes.fit(self.event, m.event)
         event = tuple(self.codec.latent(m.event))
         rows, window, windows = min(batch, samples * len(m)), event, 1
         if _large(event):
             window = (event[0], *(min(n, WINDOW) for n in event[1:]))
             windows = math.prod(Windowed.count(n, WINDOW, OVERLAP) for n in event[1:])
         at_once = 1 if low_memory else rows * windows if solver.differentiates else rows
+        cond = self._condition(None, 1)
+        denoiser = self.denoiser if cond is None else self.denoiser.given(cond)
         need = memory.estimate(
-            self.denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
+            denoiser, event, rows=rows, at_once=at_once, window=window, gradient=solver.differentiates
         )
         return need + (1 if low_memory else rows) * memory.decoding(self.codec, m.event, gradient=solver.differentiates)
 
@@ -306,40 +322,15 @@ class Model:
             raise ValueError(f"the shape {self.event} leaves {len(opened)} axes open, got the sizes {sizes}.")
         return tuple(sizes.pop(0) if n is None else n for n in self.event)
 
-    def _fits(self, event: tuple[int, ...]) -> None:
-        want = self.event
-        if len(want) == len(event) and all(w in (None, n) for w, n in zip(want, event, strict=True)):
-            return
-        hint = ""
-        if len(want) == len(event) == 3 and want[0] == 3 and event[0] == 1:
-            hint = (
-                " It is a grey image, the model is for color: repeat its channel three times, or color it with Gray()."
-            )
-        elif len(want) == len(event) == 3 and want[0] == 1 and event[0] == 3:
-            hint = " It is a color image, the model is for grey: restore each channel by itself, or take a color model."
-        raise ValueError(
-            f"the model is for data of the shape {_words(want)}, the measurement is of {_words(event)}.{hint}"
-        )
-
     def _condition(self, cond: Any, n: int) -> Any:
         """The condition with one row for each of n items."""
-        if cond is None or isinstance(cond, Mapping):
-            return cond
-        if not self.classes:
-            raise ValueError("this model has no classes: leave `cond` out.")
-        label = torch.as_tensor(cond)
-        if label.is_floating_point() or label.ndim > 1 or (label.ndim == 1 and len(label) != n):
-            raise ValueError(f"labels are an integer, or one integer for each of {n} items, got {tuple(label.shape)}.")
-        if n and not bool(((label >= 0) & (label < self.classes)).all()):
-            raise ValueError(f"labels are between 0 and {self.classes - 1}, got {cond}.")
-        return label.expand(n)
+        return conditions.of(cond, n, self.denoiser, self.classes)
 
     def _null(self) -> Callable[[Any], Any]:
         """What stands for no condition."""
         if "recipe" not in self.config:
             return nothing
-        recipe, _ = files.build(self.config)
-        return getattr(recipe, "null", nothing)
+        return getattr(files.made(self.config), "null", nothing)
 
     def _codec(self, event: tuple[int, ...], low_memory: bool = False) -> Codec:
         """The codec for data of this shape."""
@@ -347,26 +338,33 @@ class Model:
         return codec.sparing() if low_memory else codec
 
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
-        """The denoiser, in windows where an image is large."""
+        """The denoiser, in windows where an image is large; in its own, where it has windows."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=("image",)) if _large(event) else inner
+        if not _large(event) or isinstance(inner, Windowed):
+            return inner
+        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=ALIGNED)
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:
     """A trained model, ready to use: a shipped name, a folder, a training run's folder, or a Hub id (extra `hub`).
+
+    The folder of a pipeline of diffusers is one too (extra `diffusers`): its network, autoencoder and encoder of text.
 
     Raises:
         FileNotFoundError: if there is no such model, with the nearest names.
         ValueError: if its files are damaged, or do not fit each other.
     """
     folder = files.find(name)
-    config = files.read_config(folder)
-    codec = files.read_codec(config)
-    _, denoiser = files.build(config)
-    if "lora" in config:
-        config = tuned.read(folder, config, denoiser)
+    if not (folder / "config.json").is_file():
+        config, denoiser = foreign.assembled(folder)
     else:
-        files.read_weights(folder, denoiser)
+        config = files.read_config(folder)
+        _, denoiser = files.build(config)
+        if "lora" in config:
+            config = tuned.read(folder, config, denoiser)
+        else:
+            files.read_weights(folder, denoiser)
+    codec = files.read_codec(config)
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     if inner := getattr(denoiser, "codec", None):
         codec = inner(codec)  # a latent model carries its autoencoder
@@ -393,47 +391,5 @@ def load_classifier(folder: str | Path, *, device: torch.device | str = "cpu") -
     return classifier.to(device).eval().requires_grad_(False)
 
 
-class _Ticker:
-    """Counts steps over several trajectories for `progress`."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def over(self, steps: Iterator[Any]) -> Iterator[Any]:
-        for step in steps:
-            if step.index:
-                self.done += 1
-                if self.progress:
-                    self.progress(self.done, self.total)
-            yield step
-
-
-def _drawn(denoiser: Denoiser, sampler: Sampler, times: Times, like: Tensor, noise: Seeds, tick: _Ticker) -> Tensor:
-    """One draw of x_0 for each row of `like`, model space."""
-    x1 = denoiser.process.prior(like).sample(noise)
-    for last in tick.over(trajectory(denoiser, sampler, x1, times, noise)):
-        pass
-    with torch.no_grad():
-        # Where sigma(0) > 0 the last small noise goes with one more call.
-        process = denoiser.process
-        noisy = isinstance(process, Gaussian) and not isinstance(process.scale, Tensor) and process.sigma(0.0) > 0.0
-        return denoiser(last.x, last.time).mean if noisy else last.x
-
-
-def _chunks(n: int, batch: int) -> list[range]:
-    if batch < 1:
-        raise ValueError(f"batch is at least 1, got {batch}.")
-    return [range(start, min(start + batch, n)) for start in range(0, n, batch)]
-
-
-def _rows(cond: Any, rows: Any) -> Any:
-    index = list(rows)
-    return {k: v[index] for k, v in cond.items()} if isinstance(cond, Mapping) else cond[index]
-
-
 def _large(event: tuple[int, ...]) -> bool:
     return len(event) == 3 and max(event[1:]) > LARGE
-
-
-def _words(shape: tuple[int | None, ...]) -> str:
-    return "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"

@@ -58,6 +58,7 @@ def main() -> None:
         recipe.data(Crops(small, args.size)),
         steps=args.steps,
         batch=args.batch,
+        recipe=Recipe,
         schedule=warmup_decay(args.steps, warmup=50, decay=0.5),
         ema_decay=0.99,
         device=args.device,

@@ -43,6 +43,7 @@ def main() -> None:
         fashion_mnist(args.root),
         steps=args.steps,
         batch=args.batch,
+        recipe=Recipe,
         schedule=warmup_decay(args.steps, warmup=200, decay=args.decay),
         device=args.device,
     )

@@ -42,6 +42,7 @@ def main() -> None:
         Slices(training_slices(args.root)),
         steps=args.steps,
         batch=args.batch,
+        recipe=Recipe,
         schedule=warmup_decay(args.steps, warmup=200, decay=args.decay),
         device=args.device,
     )

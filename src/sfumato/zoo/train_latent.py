@@ -77,9 +77,8 @@ def stage(folder: Path, objective: nn.Module, data: Labelled, args: argparse.Nam
     """One run, with its progress."""
     config = {"recipe": "d2c", "fields": dataclasses.asdict(RECIPE), "event": [1, 28, 28]}
     schedule = warmup_decay(steps, warmup=200, decay=args.decay)
-    done = run(
-        folder, config, objective, data, steps=steps, batch=args.batch, rate=2e-3, schedule=schedule, device=args.device
-    )
+    plan: dict[str, Any] = {"steps": steps, "batch": args.batch, "rate": 2e-3, "schedule": schedule}
+    done = run(folder, config, objective, data, **plan, recipe=Recipe, device=args.device)
     for _ in tqdm(done, total=steps, desc=folder.name, mininterval=10):
         pass
 

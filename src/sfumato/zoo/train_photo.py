@@ -54,6 +54,7 @@ def main() -> None:
         Crops(_bank(args.root, args.run)),
         steps=args.steps,
         batch=args.batch,
+        recipe=Recipe,
         rate=args.rate,
         seed=args.seed,
         schedule=warmup_decay(args.steps, warmup=200, decay=args.decay),

@@ -74,6 +74,7 @@ def main() -> None:
         AnySeries(groups(args.root), LENGTH, whole=True),
         steps=args.steps,
         batch=args.batch,
+        recipe=Recipe,
         rate=5e-2,
         schedule=warmup_decay(args.steps, warmup=20, decay=0.5),
         ema_decay=0.9,
