@@ -70,6 +70,11 @@ TABLE: dict[str, Entry] = {
     "sr-sde": Entry("enlarge:4", {"kind": "vp"}),
     "diff-gar": Entry("redrawn", limit=160, ways=1),
     "unit-ddpm": Entry("haze:middle"),
+    "ir-sde": Entry("rain:heavy", steps=None),
+    "driftrec": Entry("jpeg:10", steps=None),
+    "indi": Entry("motion:middle", steps=None),
+    "dmid": Entry("noise:25", steps=None),
+    "refusion": Entry("rain:heavy", steps=None),
 }
 
 

@@ -3,6 +3,7 @@
 from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.borrowed import OfLevel
+from sfumato.denoisers.corrected import Corrected
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.examples import Examples
@@ -34,6 +35,7 @@ from sfumato.estimate import Estimate
 __all__ = [
     "AnalyticDPM",
     "Clipped",
+    "Corrected",
     "Counted",
     "Denoiser",
     "Energy",

@@ -94,7 +94,7 @@ class Recipe(Restorer):
         """Of twice the channels of y."""
         return torch.cat([cond["image"], cond["image"]], 1)
 
-    def picture(self, x: Tensor) -> Tensor:
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The first half."""
         return x[:, : self.channels]
 
