@@ -68,6 +68,8 @@ def test_the_anchor_is_bound_by_a_condition() -> None:
 def test_a_reverting_process_begins_at_its_anchor_and_a_missing_entry_is_named() -> None:
     process = Reverting(LinearBeta(), scale=0.5, read=entry("image"))
     law = process.bind({"image": torch.tensor([2.0])}).prior(torch.zeros(3, 1))
-    assert torch.equal(law.mean, torch.full((3, 1), 2.0)) and float(law.std) == 0.5 * LinearBeta().sigma(1.0)
+    assert (
+        torch.equal(law.mean, torch.full((3, 1), 2.0)) and float(law.std) == 0.5
+    )  # the prior of the schedule, N(0, 1)
     with pytest.raises(ValueError, match=r"no entry 'image', it has \['mask'\]: bind denoiser.prepare"):
         process.bind({"mask": torch.tensor([2.0])})

@@ -102,6 +102,6 @@ class Reverting(Anchored):
     """
 
     def prior(self, like: Tensor) -> Normal:
-        """N(anchor, (scale sigma(1))^2)."""
+        """N(anchor, (scale std)^2), std that of the prior of `inner`."""
         law = self.inner.prior(like)
         return Normal(self._anchor(like).expand_as(like), self._scaled(law.std, like))
