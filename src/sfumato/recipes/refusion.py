@@ -150,6 +150,6 @@ class Recipe(ir_sde.Recipe):
         domain = cast(Skipping, denoiser.domain)
         return Coded(cond, Round(domain, domain.encode(cond["image"])[1]))
 
-    def picture(self, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """A code decoded with the fine features of y; x itself without codes."""
         return cond.space.decode(x) if isinstance(cond, Coded) else x
