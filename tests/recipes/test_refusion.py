@@ -55,8 +55,8 @@ def test_the_code_of_x0_with_the_skips_of_y_is_x0() -> None:
     D.domain = domain
     told = recipe.condition(D, {"image": y, "mask": x0}, Noise(0))
     assert torch.equal(told["image"], domain.encode(y)[0]) and torch.equal(told["mask"], x0)
-    assert torch.allclose(recipe.picture(domain.encode(x0)[0], told), x0, atol=1e-12)
-    assert torch.allclose(recipe.picture(told["image"], told), y, atol=1e-12)
+    assert torch.allclose(recipe.picture(D, domain.encode(x0)[0], told), x0, atol=1e-12)
+    assert torch.allclose(recipe.picture(D, told["image"], told), y, atol=1e-12)
     assert float((y - x0).abs().max()) > 0.1
 
 
@@ -86,7 +86,7 @@ def test_on_pictures_it_is_ir_sde_with_another_network() -> None:
     assert torch.equal(a, b)
     assert ours.sampler() == theirs.sampler() and ours.times() == theirs.times()
     told = {"image": y}
-    assert ours.condition(D, told, Noise(0)) is told and ours.picture(x0, told) is x0
+    assert ours.condition(D, told, Noise(0)) is told and ours.picture(D, x0, told) is x0
     models = [
         Model(Affine.unit(), d, {"recipe": key, "fields": {**SMALL, "lam": 50 / 255}, "event": [1, None, None]})
         for key, d in (("refusion", D), ("ir-sde", other))
