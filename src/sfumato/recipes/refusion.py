@@ -14,7 +14,7 @@ from sfumato.denoisers import Denoiser, Residual
 from sfumato.nets.nafnet import NAFNet
 from sfumato.nets.skipping import Skipping, Skips
 from sfumato.noise import Noise
-from sfumato.recipes import ir_sde
+from sfumato.recipes.ir_sde import Recipe as OnPictures
 from sfumato.training.staged import Staged
 
 EXAMPLE = """\
@@ -81,7 +81,7 @@ class Coded(dict[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class Recipe(ir_sde.Recipe):
+class Recipe(OnPictures):
     """IR-SDE with a network of gates in the place of activations (NAFNet), on pictures or on codes of an autoencoder.
 
     On codes (`latent` channels): (L, H) = E(x), x = G(L, H), where the fine features H of the damaged picture go round
