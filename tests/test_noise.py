@@ -106,3 +106,14 @@ def test_the_stream_of_a_key_depends_on_seed_and_key_alone() -> None:
     assert not torch.equal(noise.at("b").normal(x), first)
     assert torch.equal(rows[0], noise.at("a").normal(x[0])) and not torch.equal(rows[0], rows[1])
     assert noise.at("a").seed != noise.at("b").seed != noise.seed
+
+
+def test_binomial_counts_are_whole_and_a_row_s_own() -> None:
+    count = torch.tensor([[40.0], [7.0], [0.0]]).expand(3, 20_000).contiguous()
+    x = Noise(0).binomial(count, 0.3)
+    assert torch.equal(x, x.round()) and bool((x <= count).all()) and x.dtype == count.dtype
+    assert torch.allclose(x.mean(1), 0.3 * count[:, 0], atol=0.1)
+    assert torch.allclose(x.var(1), 0.21 * count[:, 0], rtol=0.06)
+    assert torch.equal(Seeds([1, 2, 3]).binomial(count, 0.3)[1:2], Seeds([2]).binomial(count[1:2], 0.3))
+    with pytest.raises(ValueError, match="Seeds has 2 streams"):
+        Seeds([1, 2]).binomial(count, 0.3)

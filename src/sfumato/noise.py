@@ -44,6 +44,11 @@ class Noise:
         """Counts of the given mean (at least 0), elementwise, in the dtype of `rate`."""
         return torch.poisson(rate.to(self.generator.device), generator=self.generator).to(rate.device)
 
+    def binomial(self, count: Tensor, prob: float) -> Tensor:
+        """Of `count` trials those that succeed, elementwise, in the dtype of `count`, whole numbers."""
+        there = count.to(self.generator.device)
+        return torch.binomial(there, torch.full_like(there, prob), generator=self.generator).to(count.device)
+
     def choice(self, probs: Tensor) -> Tensor:
         """Category indices (...), int64, drawn with probabilities `probs` (..., K); they need not sum to one."""
         cdf = probs.double().cumsum(-1)
@@ -98,6 +103,10 @@ class Seeds(Noise):
     def poisson(self, rate: Tensor) -> Tensor:
         self._check(rate)
         return torch.stack([n.poisson(r) for n, r in zip(self.streams, rate, strict=True)])
+
+    def binomial(self, count: Tensor, prob: float) -> Tensor:
+        self._check(count)
+        return torch.stack([n.binomial(c, prob) for n, c in zip(self.streams, count, strict=True)])
 
     def permutation(self, n: int) -> Tensor:
         """One order per sample: (B, n)."""

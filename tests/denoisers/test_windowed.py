@@ -12,7 +12,9 @@ from worlds_for_tests import close, normal
 
 from sfumato.denoisers import Denoiser, Estimate, Windowed
 from sfumato.denoisers.windowed import _spans
-from sfumato.processes import LinearBeta, Time
+from sfumato.noise import Noise
+from sfumato.processes import Anchored, LinearBeta, Time, entry
+from sfumato.samplers import DDIM, sample
 
 SIZES = [(8, 8), (9, 8), (17, 23), (31, 13), (5, 29), (3, 4), (1, 19), (64, 11)]
 
@@ -182,3 +184,38 @@ def test_a_run_through_windows_has_no_seams(size: tuple[int, int]) -> None:
 def test_the_overlap_is_below_the_window(size: Any, overlap: int) -> None:
     with pytest.raises(ValueError, match=f"overlap must be at least 0 and below the window .*, got {overlap}"):
         Windowed(Pointwise(), size, overlap)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_an_anchor_is_cut_with_the_windows(flat: bool) -> None:
+    """A process that the picture enters: samplers see the whole of it, each window its own part."""
+
+    class Shrunk(Pointwise):
+        def __init__(self) -> None:
+            super().__init__()
+            self.process = Anchored(LinearBeta(), read=entry("image"))
+
+        def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
+            process = self.process.bind(cond)
+            return Estimate(torch.sin(xt - process.shift(t, xt)))
+
+    y, inner = normal(2, 1, 13, 9), Shrunk()
+    windowed = Windowed(inner, 6, 2, batch=2, aligned=("image",), flat=flat)
+    assert windowed.process is inner.process
+    x1, times = normal(2, 1, 13, 9), (1.0, 0.6, 0.3, 0.0)
+    runs = [sample(D.given({"image": y}), DDIM(), x1=x1, times=times, noise=Noise(0)) for D in (windowed, inner)]
+    close(runs[0], runs[1])
+    close(windowed.given({"image": y}).process.anchor, y)
+    other = windowed.given({"image": y}).with_process(LinearBeta(0.2, 9.0))
+    assert other.process == other.inner.inner.process == LinearBeta(0.2, 9.0)
+    plain = Windowed(Pointwise(), 6, 2)
+    assert plain.bind({"image": y}) is plain
+
+
+def test_flat_windows_are_a_plain_average() -> None:
+    """Three windows of 4 on 8 numbers, each says its own mean: numbers covered twice get the mean of two."""
+    x = normal(1, 8)
+    got = Windowed(Average(), (4,), 2, flat=True)(x.reshape(1, 1, 8), 0.5).mean.flatten()
+    means = [float(x[0, i : i + 4].mean()) for i in (0, 2, 4)]
+    want = [means[0]] * 2 + [(means[0] + means[1]) / 2] * 2 + [(means[1] + means[2]) / 2] * 2 + [means[2]] * 2
+    close(got, torch.tensor(want, dtype=torch.float64))

@@ -7,7 +7,7 @@ import torch
 from worlds_for_tests import ANCHOR, SCALE, close, normal, tensor
 
 from sfumato.denoisers import Estimate
-from sfumato.processes import EDM, Anchored, Gaussian, LinearBeta, Rectified, entry
+from sfumato.processes import EDM, Anchored, Gaussian, LinearBeta, Rectified, Reverting, entry
 
 X0, XT = normal(4, 3, seed=1), normal(4, 3, seed=2)
 INNER = [LinearBeta(), Rectified(), EDM()]
@@ -63,3 +63,13 @@ def test_the_anchor_is_bound_by_a_condition() -> None:
     assert read.anchor is ANCHOR
     close(read.shift(1.0, X0.float()), (1 - read.alpha(1.0)) * ANCHOR, 1e-6)
     assert read.shift(1.0, X0.float()).dtype == torch.float32
+
+
+def test_a_reverting_process_begins_at_its_anchor_and_a_missing_entry_is_named() -> None:
+    process = Reverting(LinearBeta(), scale=0.5, read=entry("image"))
+    law = process.bind({"image": torch.tensor([2.0])}).prior(torch.zeros(3, 1))
+    assert (
+        torch.equal(law.mean, torch.full((3, 1), 2.0)) and float(law.std) == 0.5
+    )  # the prior of the schedule, N(0, 1)
+    with pytest.raises(ValueError, match=r"no entry 'image', it has \['mask'\]: bind denoiser.prepare"):
+        process.bind({"mask": torch.tensor([2.0])})

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from drawn_by_paper import ancestral
 
 import sfumato as sf
 from sfumato.noise import Noise
@@ -13,27 +14,6 @@ from sfumato.recipes.sr3 import Recipe
 from sfumato.samplers import sample
 
 SMALL = {"channels": 1, "widths": (8,), "calls": 20}
-
-
-def by_the_paper(v: float, e: float, gammas: list[float]) -> tuple[float, float]:
-    """Mean and variance of a draw of N(e, v), by algorithm 2 of the paper with the exact noise estimate:
-
-    x_(n-1) = (x_n - (1 - alpha_n) / sqrt(1 - gamma_n) f) / sqrt(alpha_n) + sqrt(1 - alpha_n) z, no z at the last step.
-    """
-    mean, var = 0.0, 1.0
-    for gamma, after in zip(gammas, [*gammas[1:], 1.0], strict=True):
-        alpha = gamma / after
-        a, s2 = math.sqrt(gamma), 1.0 - gamma
-        # f = (x - a D) / s with D = e + a v / (a^2 v + s^2) (x - a e): linear in x
-        gain = a * v / (gamma * v + s2)
-        slope = (1.0 - a * gain) / math.sqrt(s2)
-        shift = -a * (e - gain * a * e) / math.sqrt(s2)
-        k = (1.0 - alpha) / math.sqrt(s2)
-        mean = (mean - k * (slope * mean + shift)) / math.sqrt(alpha)
-        var = var * ((1.0 - k * slope) / math.sqrt(alpha)) ** 2
-        if after < 1.0:
-            var += 1.0 - alpha
-    return mean, var
 
 
 @pytest.mark.parametrize("v", [0.5, 0.01])
@@ -47,7 +27,7 @@ def test_a_draw_follows_the_paper_s_recursion(v: float, steps: int) -> None:
         world.denoiser(process), recipe.sampler(), x1=Noise(0).normal(torch.empty(n, 1).double()), times=times,
         noise=Noise(1),
     )  # fmt: skip
-    mean, var = by_the_paper(v, 0.3, [process.alpha(t) ** 2 for t in times[:-1]])
+    mean, var = ancestral(v, 0.3, [process.alpha(t) ** 2 for t in times[:-1]])
     assert float(x.mean()) == pytest.approx(mean, abs=4 * math.sqrt(var / n))
     assert float(x.var()) == pytest.approx(var, rel=4 * math.sqrt(2 / n))
     assert var > v  # the large variance errs high
@@ -59,7 +39,7 @@ def test_more_steps_come_nearer() -> None:
     found = []
     for steps in (50, 200, 2000):
         gammas = [process.alpha(t) ** 2 for t in recipe.times(steps)[:-1]]
-        found.append(by_the_paper(0.01, 0.0, gammas)[1] / 0.01)
+        found.append(ancestral(0.01, 0.0, gammas)[1] / 0.01)
     assert found[0] > found[1] > found[2] > 1.0 and found[2] < 1.02
 
 

@@ -95,6 +95,16 @@ def test_the_command_enlarges_first_where_the_model_expects_it(folder: Path) -> 
         assert (folder / "again" / name).read_bytes() == (folder / "out" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("damage", "side"), [("real", 48), ("enlarge:middle", 48), ("haze:middle", 12), ("motion", 12), ("", 12)]
+)
+def test_what_a_model_was_trained_on_says_by_how_much(folder: Path, damage: str, side: int) -> None:
+    made(training={"damage": damage} if damage else {}).save(folder / "other")
+    code, said = run(folder / "p.png", "--model", folder / "other", "--steps", 1, "-o", folder / "out", "-q")
+    assert code == 0, said
+    assert read_image(folder / "out" / "restored.png").shape == (1, side, side)
+
+
 def test_a_clean_picture_is_damaged_and_scored(folder: Path) -> None:
     words = (folder / "p.png", "--model", folder / "model", "--damage", "noise:50", "-o", folder / "out", "--seed", 3)
     code, said = run(*words)

@@ -157,8 +157,7 @@ def given(wanted: Settings, model: Model) -> tuple[Tensor, dict[str, Tensor], Te
         beside = parts
     else:
         trained = str(model.config.get("training", {}).get("damage", ""))
-        name, _, level = trained.partition(":")
-        factor = wanted.factor or {"enlarge": float(level or 1), "real": 4.0}.get(name, 1.0)
+        factor = wanted.factor or (getattr(damages.parse(trained), "factor", 1.0) if trained else 1.0)
         if factor > 1.0:
             size = tuple(round(n * factor) for n in x.shape[1:])
             x = resized(x, size, factor).clamp(0.0, 1.0)

@@ -3,6 +3,7 @@
 from sfumato.denoisers.analytic_dpm import AnalyticDPM, analytic
 from sfumato.denoisers.base import Denoiser, Given, Wrapper
 from sfumato.denoisers.borrowed import OfLevel
+from sfumato.denoisers.corrected import Corrected
 from sfumato.denoisers.energy import Energy
 from sfumato.denoisers.ensemble import Ensemble
 from sfumato.denoisers.examples import Examples
@@ -23,6 +24,8 @@ from sfumato.denoisers.preconditioned import (
     predict_x0,
     trig,
 )
+from sfumato.denoisers.predicted import Predicted
+from sfumato.denoisers.residual import Residual
 from sfumato.denoisers.sparing import Sparing
 from sfumato.denoisers.thresholded import Thresholded
 from sfumato.denoisers.windowed import Windowed
@@ -32,6 +35,7 @@ from sfumato.estimate import Estimate
 __all__ = [
     "AnalyticDPM",
     "Clipped",
+    "Corrected",
     "Counted",
     "Denoiser",
     "Energy",
@@ -47,7 +51,9 @@ __all__ = [
     "OptimalCovariance",
     "Parameterization",
     "Preconditioned",
+    "Predicted",
     "Recorded",
+    "Residual",
     "Scheme",
     "Sparing",
     "Thresholded",

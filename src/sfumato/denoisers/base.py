@@ -29,7 +29,16 @@ class Denoiser(nn.Module):
 
     def given(self, cond: Any) -> Denoiser:
         """This denoiser with its condition bound: to the network, and to the process if the condition enters it."""
-        return Given(self, cond)
+        return Given(self, self.prepare(cond))
+
+    def prepare(self, cond: Any) -> Any:
+        """The condition with what is computed from it once for a whole draw; as it is, unless a part computes some."""
+        return cond
+
+    def bind(self: Self, cond: Any) -> Self:
+        """This denoiser on its process with `cond` bound; itself where the condition does not enter the process."""
+        process = self.process.bind(cond)
+        return self if process is self.process else self.with_process(process)
 
     def with_process(self: Self, process: Process) -> Self:
         """A copy that shares every weight and runs on another process."""
@@ -56,17 +65,30 @@ class Wrapper(Denoiser):
         twin.inner = self.inner.with_process(process)  # type: ignore[union-attr, operator]
         return twin
 
+    def prepare(self, cond: Any) -> Any:
+        return self.inner.prepare(cond)
+
+    def bind(self: Self, cond: Any) -> Self:
+        inner: Denoiser = self.inner.bind(cond)  # type: ignore[union-attr, operator, assignment]
+        if inner is self.inner:
+            return self
+        twin = _twin(self)
+        twin.inner = inner  # type: ignore[assignment]
+        return twin
+
 
 class Given(Wrapper):
     """`inner` with a condition bound; another condition given later is ignored."""
 
     def __init__(self, inner: Denoiser, cond: Any) -> None:
-        process = inner.process.bind(cond)
-        super().__init__(inner if process is inner.process else inner.with_process(process))
+        super().__init__(inner.bind(cond))
         self.cond = cond
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         return self.inner(xt, t, self.cond)
+
+    def prepare(self, cond: Any) -> Any:
+        return cond
 
 
 def _twin(module: Self) -> Self:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.denoisers.base import Denoiser, Wrapper
+from sfumato.denoisers.base import Denoiser, Wrapper, _twin
 from sfumato.estimate import Estimate
-from sfumato.processes import Time
+from sfumato.processes import Process, Time
 
 
 class Windowed(Wrapper):
@@ -30,6 +30,7 @@ class Windowed(Wrapper):
         batch: windows that run together.
         aligned: entries of a dict condition that are cropped with x_t (an image beside it); the others are repeated.
         position: adds the corner of each window to the condition as "position", (B, axes), in elements.
+        flat: plain averages over the windows that cover a number, in place of weights that fall towards their borders.
     """
 
     def __init__(
@@ -41,12 +42,33 @@ class Windowed(Wrapper):
         batch: int = 8,
         aligned: Sequence[str] = (),
         position: bool = False,
+        flat: bool = False,
     ) -> None:
         super().__init__(inner)
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         if not 0 <= overlap < min(self.size):
             raise ValueError(f"overlap must be at least 0 and below the window {self.size}, got {overlap}.")
         self.overlap, self.batch, self.aligned, self.position = overlap, batch, tuple(aligned), position
+        self.flat = flat
+        self._whole: Process | None = None
+
+    @property
+    def process(self) -> Process:  # type: ignore[override]
+        return self._whole or self.inner.process
+
+    def bind(self: Windowed, cond: Any) -> Windowed:
+        """The whole picture enters the process that samplers see; `inner` binds its own window of it in each call."""
+        process = self.process.bind(cond)
+        if process is self.process:
+            return self
+        twin = _twin(self)
+        twin._whole = process
+        return twin
+
+    def with_process(self: Windowed, process: Process) -> Windowed:
+        twin = super().with_process(process)
+        twin._whole = None
+        return twin
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
         lengths = xt.shape[-len(self.size) :]
@@ -77,9 +99,9 @@ class Windowed(Wrapper):
 
     def _ramp(self, xt: Tensor, shape: Sequence[int]) -> Tensor:
         """Blending weight: rises as sin^2 over the overlap at each border, never to 0 (ours: two such add up to 1, and
-        what a network makes of the border of its window hardly counts)."""
+        what a network makes of the border of its window hardly counts); 1 where `flat`."""
         weight = torch.ones(*shape, dtype=xt.dtype, device=xt.device)
-        for axis, n in enumerate(shape):
+        for axis, n in enumerate(() if self.flat else shape):
             i = torch.arange(n, dtype=xt.dtype, device=xt.device)
             rise = ((torch.minimum(i, n - 1 - i) + 1) / (self.overlap + 1)).clamp(max=1.0)
             weight = weight * (0.5 * math.pi * rise).sin().square().reshape(

@@ -31,10 +31,15 @@ class Counted(Wrapper):
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner)
-        self.calls = 0
+        self._count = [0]  # shared by the copies that a bound condition makes
+
+    @property
+    def calls(self) -> int:
+        """So far, those of copies on other processes among them."""
+        return self._count[0]
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
-        self.calls += 1
+        self._count[0] += 1
         return self.inner(xt, t, cond)
 
 

@@ -9,7 +9,7 @@ reflection and cropped back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,7 +93,15 @@ class UNet(nn.Module):
         if dims == 2:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None, added: Sequence[Tensor] = ()) -> Tensor:
+    def forward(
+        self,
+        u: Tensor,
+        c_noise: Tensor,
+        cond: Any = None,
+        added: Sequence[Tensor | float] = (),
+        skipped: Sequence[Callable[[Tensor], Tensor]] = (),
+    ) -> Tensor:
+        """F; `added` to the features of each level on the way down, and what is made of those that skip upwards."""
         size, beside = u.shape[2:], self._split(cond)
         if self.image:
             image = beside.get("image")
@@ -108,7 +116,7 @@ class UNet(nn.Module):
             if added:
                 x = x + added[level]
             if level < len(self.shrink):
-                skips.append(x)
+                skips.append(skipped[level](x) if skipped else x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
             if level < len(self.grow):

@@ -1,7 +1,7 @@
 """Forward processes: how data become noise."""
 
 from sfumato.processes.additive import Additive, GammaNoise, MixtureNoise, TwoGammaNoise
-from sfumato.processes.anchored import Anchored, entry
+from sfumato.processes.anchored import Anchored, Reverting, entry
 from sfumato.processes.base import Coefficient, Process, Time, exact, expand, lib
 from sfumato.processes.binomial import Bernoulli, Binomial
 from sfumato.processes.categories import Categories, Jumping
@@ -10,8 +10,10 @@ from sfumato.processes.gaussian import Gaussian
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.neighbours import Neighbours
 from sfumato.processes.pinned import Brownian, Pinned, Tent
+from sfumato.processes.reverting import ConstantPull, CosinePull, LinearPull, Pull
 from sfumato.processes.schedules import EDM, Cosine, Geometric, LinearBeta, Rectified, SigmoidBeta, SubVP, Trigonometric
 from sfumato.processes.table import Table
+from sfumato.processes.thinning import Observed, Photons, Speckle, Thinning
 from sfumato.processes.transitions import Transitions
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "Brownian",
     "Categories",
     "Coefficient",
+    "ConstantPull",
     "Cosine",
+    "CosinePull",
     "Discrete",
     "GammaNoise",
     "Gaussian",
@@ -32,15 +36,22 @@ __all__ = [
     "LearnedEnds",
     "LearnedSchedule",
     "LinearBeta",
+    "LinearPull",
     "MixtureNoise",
     "Neighbours",
+    "Observed",
+    "Photons",
     "Pinned",
     "Process",
+    "Pull",
     "Rectified",
+    "Reverting",
     "SigmoidBeta",
+    "Speckle",
     "SubVP",
     "Table",
     "Tent",
+    "Thinning",
     "Time",
     "Transitions",
     "Trigonometric",

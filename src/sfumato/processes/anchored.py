@@ -21,7 +21,14 @@ from sfumato.processes.gaussian import Gaussian
 
 def entry(key: str) -> Callable[[Any], Tensor]:
     """A function that reads one named entry of a condition that is a dict."""
-    return lambda cond: cond[key]
+
+    def read(cond: Any) -> Tensor:
+        if key not in cond:
+            raise ValueError(f"the condition has no entry {key!r}, it has {sorted(cond)}: bind denoiser.prepare(cond).")
+        found: Tensor = cond[key]
+        return found
+
+    return read
 
 
 @dataclass(frozen=True)
@@ -85,3 +92,16 @@ class Anchored(Gaussian):
 
     def _times_scale(self, level: Time) -> Tensor | float:
         return (expand(level, self.scale) if isinstance(self.scale, Tensor) else level) * self.scale
+
+
+@dataclass(frozen=True)
+class Reverting(Anchored):
+    """Anchored, begun at the anchor itself: what is left of the residual x_0 - m(y) at t = 1 is neglected.
+
+    Source: Li et al. 2022 (2104.14951) algorithm 2; Luo et al. 2023 (2301.11699).
+    """
+
+    def prior(self, like: Tensor) -> Normal:
+        """N(anchor, (scale std)^2), std that of the prior of `inner`."""
+        law = self.inner.prior(like)
+        return Normal(self._anchor(like).expand_as(like), self._scaled(law.std, like))

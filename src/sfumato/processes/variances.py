@@ -44,6 +44,11 @@ def large(process: Process, estimate: Estimate, xt: Tensor, t: Time, s: Time, fl
     return _law(process, estimate, xt, t, s, floor, lambda beta, btilde: lib(beta).sqrt(beta))
 
 
+def none(process: Process, estimate: Estimate, xt: Tensor, t: Time, s: Time, floor: Coefficient = 0.0) -> Normal:
+    """Variance 0: the mean alone, and nothing is drawn. On Gaussian data such a chain ends at E[x_0 | x_1]."""
+    return Normal(_law(process, estimate, xt, t, s, floor, lambda beta, btilde: btilde).mean, 0.0)
+
+
 def learned(process: Process, estimate: Estimate, xt: Tensor, t: Time, s: Time, floor: Coefficient = 0.0) -> Normal:
     """Variance exp(v log beta + (1 - v) log btilde), v = estimate.aux["v"], elementwise and not clamped.
 

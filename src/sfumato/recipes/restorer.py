@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.nets import UNet
+from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Table
+from sfumato.samplers import Sampler
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Restorer:
         process(), model(), objective(denoiser)      as every trained recipe
         sampler(), times(steps)                      the published way to draw, `steps` calls
 
+    and, where the method asks for it, `condition`, `sampler_given`, `state` and `picture`, which `Model.enhance` uses.
     Networks are the library's (ours), of the sizes that `sfumato train` chooses.
     """
 
     paired: ClassVar[bool] = True
+    spatial: ClassVar[bool] = True  # the state is a picture, which may be cut into windows
 
     channels: int = 3
     widths: tuple[int, ...] = (16, 32, 64)
@@ -44,8 +48,8 @@ class Restorer:
         """The untrained network."""
         return self.unet()
 
-    def unet(self, beside: int = 1, leaving: int = 1) -> UNet:
-        """A U-Net with `beside` pictures at its entrance beside x_t."""
+    def unet(self, beside: int = 1, leaving: int = 1, *, vector: int = 0, classes: int = 0) -> UNet:
+        """A U-Net with `beside` pictures at its entrance beside x_t, told a vector and a class where there are any."""
         return UNet(
             self.channels,
             tuple(self.widths),
@@ -53,6 +57,8 @@ class Restorer:
             patch=self.patch,
             attention=tuple(self.attention),
             dropout=self.dropout,
+            classes=classes,
+            vector=vector,
             image=self.channels * beside,
             out=self.channels * leaving,
         )
@@ -66,3 +72,26 @@ class Restorer:
         count, process = steps or self.calls, self.process()
         inner = getattr(process, "inner", process)
         return grids.table(inner, count) if isinstance(inner, Table) else grids.uniform(count)
+
+    # What a recipe may add to the way a model draws
+
+    def condition(self, denoiser: Denoiser, cond: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """What the network is told when pictures are drawn, from {"image": y, ...}: the same, unless a recipe fills,
+        corrupts or improves it. `noise` is a stream of its own."""
+        return cond
+
+    def sampler_given(self, cond: dict[str, Tensor]) -> Sampler:
+        """The published way to draw under this condition: `sampler`, unless it holds y itself."""
+        return self.sampler()
+
+    def state(self, cond: dict[str, Tensor]) -> Tensor:
+        """A tensor of the shape of the state that is drawn, of which `picture` is the picture."""
+        return cond["image"]
+
+    def picture(self, denoiser: Denoiser, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The picture in a state that was drawn under this condition."""
+        return x
+
+    def sampler(self) -> Sampler:
+        """The published way to draw."""
+        raise NotImplementedError

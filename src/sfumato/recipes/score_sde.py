@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sfumato import grids
-from sfumato.denoisers import Denoiser, Preconditioned, predict_eps, predict_score
+from sfumato.denoisers import Denoiser, Parameterization, Preconditioned, predict_eps, predict_score
 from sfumato.likelihood import Density, log_prob_adaptive
 from sfumato.noise import Noise
 from sfumato.operators import Measurement
@@ -95,7 +95,11 @@ class Recipe(Pictures):
 
     def model(self) -> Preconditioned:
         """The untrained denoiser: s = F / sigma under VE, eps under VP and sub-VP."""
-        return Preconditioned(self.net(), self.process(), predict_score if self.kind == "ve" else predict_eps)
+        return Preconditioned(self.net(), self.process(), self.scheme())
+
+    def scheme(self) -> Parameterization:
+        """What the network says: s sigma under VE, eps under VP and sub-VP."""
+        return predict_score if self.kind == "ve" else predict_eps
 
     def objective(self, denoiser: Denoiser) -> Denoising:
         """The score loss with weight sigma^2."""

@@ -43,7 +43,7 @@ class Recipe(Restorer):
         """The table of N levels."""
         return Table.linear(self.levels, self.first, self.last)
 
-    def model(self) -> Preconditioned:
+    def model(self) -> Denoiser:
         """The untrained denoiser."""
         return Preconditioned(self.net(), self.process(), of_signal)
 

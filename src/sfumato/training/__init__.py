@@ -27,7 +27,9 @@ from sfumato.training.progressive import ProgressiveDistillation
 from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
+from sfumato.training.staged import Staged
 from sfumato.training.times import (
+    Antithetic,
     CosMap,
     Levels,
     LogitNormal,
@@ -45,6 +47,7 @@ from sfumato.training.validation import HeldOut
 from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
+    "Antithetic",
     "Averages",
     "Chain",
     "ConsistencyTraining",
@@ -76,6 +79,7 @@ __all__ = [
     "ProgressiveDistillation",
     "Shifted",
     "Source",
+    "Staged",
     "Steps",
     "TrainStep",
     "Uncertain",

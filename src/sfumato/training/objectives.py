@@ -28,6 +28,7 @@ class Denoising(nn.Module):
         weight: w(alpha, sigma).
         drop: share of samples whose condition is replaced by `null(cond)`, per sample, for classifier-free guidance.
         null: what stands for no condition, (B, ...) to (B, ...).
+        power: p of w^(p/2) mean |x_0 - D|^p: 1 for the absolute error.
 
     Source: Ho et al. 2020 (2006.11239) eq. 14; Karras et al. 2022 (2206.00364) eq. 2 and 8.
     """
@@ -40,15 +41,17 @@ class Denoising(nn.Module):
         *,
         drop: float = 0.0,
         null: Callable[[Any], Any] | None = None,
+        power: float = 2.0,
     ) -> None:
         super().__init__()
         if drop > 0.0 and null is None:
             raise ValueError("condition dropout needs `null`: a function from a condition to what stands for none.")
         self.denoiser, self.times, self.weight = denoiser, times or LogNormal(), weight or edm_weight(0.5)
-        self.drop, self.null = drop, null
+        self.drop, self.null, self.power = drop, null, power
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,); one time and one x_t drawn for each."""
+        cond = self.denoiser.prepare(cond)
         return self.residual(x0, cond, self.denoiser.process.bind(cond), noise)
 
     def residual(self, x0: Tensor, cond: Any, path: Process, noise: Noise) -> Tensor:
@@ -57,13 +60,15 @@ class Denoising(nn.Module):
         t = self.times(process, x0.shape[0], noise).to(x0.device)
         cond = self.dropped(x0, cond, noise)
         xt = path.marginal(x0, t).sample(noise)
-        error = (x0 - self.denoiser(xt, t, cond).mean).flatten(1).square().mean(1)
+        gap = (x0 - self.denoiser(xt, t, cond).mean).flatten(1)
+        error = (gap.square() if self.power == 2.0 else gap.abs() ** self.power).mean(1)
         assert isinstance(process, Gaussian)
         return self.weighed(error, process, t)
 
     def weighed(self, error: Tensor, process: Gaussian, t: Tensor) -> Tensor:
-        """The loss of each sample from its mean square error at its time, (B,)."""
-        return error * torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
+        """The loss of each sample from its mean error at its time, (B,)."""
+        weight = torch.as_tensor(self.weight(process.alpha(t), process.sigma(t))).to(error)
+        return error * (weight if self.power == 2.0 else weight ** (0.5 * self.power))
 
     def dropped(self, x0: Tensor, cond: Any, noise: Noise) -> Any:
         """The condition of each row of x_0, replaced by `null` in a share `drop` of them."""

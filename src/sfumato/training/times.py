@@ -125,6 +125,22 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Antithetic:
+    """t = n / N for the first half of a batch, n uniform on 1 .. N, and 1 + 1 / N - t for the rest, in the same order.
+
+    Each row is uniform by itself; the second half depends on the first, by design. Source: public code of Song et al.
+    2021 (2010.02502).
+    """
+
+    steps: int = 1000
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        t = Steps(self.steps)(process, batch, noise)
+        half = (batch + 1) // 2
+        return torch.cat([t[:half], 1.0 + 1.0 / self.steps - t[: batch - half]])
+
+
+@dataclass(frozen=True)
 class LowDiscrepancy:
     """t_i = low + (high - low) mod(u + i / B, 1) for the B samples of a batch, one u for all: each uniform by itself.
 

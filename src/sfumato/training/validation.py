@@ -62,6 +62,7 @@ class HeldOut:
     def _at(self, denoiser: Any, level: float) -> float:
         total = 0.0
         for x0, cond, noise in self._batches(("level", level)):
+            cond = denoiser.prepare(cond)
             process = denoiser.process.bind(cond)
             t = float(process.time_of(level))
             xt = process.marginal(x0, t).sample(noise)

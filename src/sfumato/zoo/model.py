@@ -28,6 +28,7 @@ from sfumato.zoo.result import Result
 WINDOW = 256  # (ours) side of the windows that an image is cut into,
 LARGE = 512  # where a side is longer than this: memory stays that of a few windows
 OVERLAP = 32
+ALIGNED = ("image", "mask", "rough", "anchor", "features")  # what is beside the picture, of its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +178,7 @@ class Model:
             samples: of each y.
             steps: network calls; the recipe's if not given.
             sampler: the recipe's if not given, on its grid.
-            beside: what else the model is told, data space, (B, ...) each: {"mask": ...}.
+            beside: what else the model is told, (B, ...) each: pictures in data space, {"mask": ...}; labels, vectors.
             batch: rows that run together; the result does not depend on it.
             progress: called with the steps done and the steps in all.
 
@@ -191,21 +192,28 @@ class Model:
             raise ValueError(f"samples is at least 1, got {samples}.")
         shapes.fit(self.event, tuple(y.shape[1:]))
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
-        cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
-        sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
+        others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
+        cond = {"image": codec.encode(y), **others}
+        guided = recipe.guide(self.denoiser)
+        denoiser = Counted(self._sized(guided, event) if recipe.spatial else guided)
+        times = recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = chunks_of(len(rows), batch)
         tick = Ticker(progress, len(chunks) * (len(times) - 1))
         parts = []
         for part in chunks:
             index = [rows[i] for i in part]
-            bound = denoiser.given(conditions.rows(cond, [item for item, _ in index]))
-            like = cond["image"][[item for item, _ in index]]
-            parts.append(codec.decode(drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
+            noise = Seeds.keyed(seed, index)
+            with torch.no_grad():
+                told = recipe.condition(
+                    self.denoiser, conditions.rows(cond, [item for item, _ in index]), noise.at("condition")
+                )
+            way = sampler or recipe.sampler_given(told)
+            x0 = drawn(denoiser.given(told), way, times, recipe.state(told), noise, tick)
+            parts.append(codec.decode(recipe.picture(self.denoiser, x0, told)))
         x0 = torch.cat(parts)
         nfe = denoiser.calls // max(len(chunks), 1)
-        return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
+        return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler or recipe.sampler()), "", nfe)
 
     def prompts(self, texts: Sequence[str], negative: str = "") -> dict[str, Tensor]:
         """The condition that texts are, a row for each; guidance leads away from `negative`, of all of them.
@@ -331,9 +339,11 @@ class Model:
         return codec.sparing() if low_memory else codec
 
     def _sized(self, denoiser: Denoiser, event: tuple[int, ...], low_memory: bool = False) -> Denoiser:
-        """The denoiser, in windows where an image is large."""
+        """The denoiser, in windows where an image is large; in its own, where it has windows."""
         inner = Sparing(denoiser) if low_memory else denoiser
-        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=("image",)) if _large(event) else inner
+        if not _large(event) or any(isinstance(part, Windowed) for part in inner.modules()):
+            return inner
+        return Windowed(inner, WINDOW, OVERLAP, batch=1, aligned=ALIGNED)
 
 
 def load(name: str | Path, *, device: torch.device | str = "cpu") -> Model:

@@ -28,7 +28,7 @@ def picture(h: int = 48, w: int = 40, channels: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_function_of_the_picture_and_the_stream(name: str, channels: int) -> None:
     x, damage = picture(channels=channels), damages.parse(name)
-    first, again, other = (damage(x, Noise(seed)) for seed in (3, 3, 4))
+    first, again, other = (damage(x, Noise(seed)) for seed in (3, 3, 6))
     assert all(torch.equal(first[key], again[key]) for key in first)
     y = first["image"]
     assert y.shape == x.shape and y.min() >= 0.0 and y.max() <= 1.0

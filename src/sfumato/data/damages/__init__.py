@@ -6,6 +6,7 @@ y = damages.parse("rain:heavy")(x, Noise(3))["image"]
 from sfumato.data.damages.base import Damage
 from sfumato.data.damages.kinds import KINDS, parse
 from sfumato.data.damages.light import LowLight, Shadow
+from sfumato.data.damages.masks import Hole, Uncrop
 from sfumato.data.damages.pixels import Grey, Jpeg, White
 from sfumato.data.damages.sharpness import Enlarge, Motion, Real
 from sfumato.data.damages.weather import Haze, Rain, RainFog, Snow
@@ -16,6 +17,7 @@ __all__ = [
     "Enlarge",
     "Grey",
     "Haze",
+    "Hole",
     "Jpeg",
     "LowLight",
     "Motion",
@@ -24,6 +26,7 @@ __all__ = [
     "Real",
     "Shadow",
     "Snow",
+    "Uncrop",
     "White",
     "parse",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sfumato.data.damages.base import Damage
 from sfumato.data.damages.light import LowLight, Shadow
+from sfumato.data.damages.masks import Hole, Uncrop
 from sfumato.data.damages.pixels import Grey, Jpeg, White
 from sfumato.data.damages.sharpness import Enlarge, Motion, Real
 from sfumato.data.damages.weather import Haze, Rain, RainFog, Snow
@@ -36,6 +37,8 @@ KINDS: dict[str, tuple[Damage | None, Callable[[float], Damage] | None, tuple[fl
     "real": (Real(), None, ()),
     "noise": (White(), _fixed(White), (15, 25, 50)),
     "grey": (Grey(), None, ()),
+    "hole": (Hole(), _fixed(Hole), (0.1, 0.25, 0.5)),
+    "uncrop": (Uncrop(), Uncrop, (0.25, 0.5, 0.75)),
 }
 
 
@@ -44,7 +47,7 @@ def parse(text: str) -> Damage:
 
     The number is the one that `KINDS` fixes: the density of rain, the amount of snow, beta of haze, the softness of a
     shadow, the exposure of low light, the width of a shake, the quality of a JPEG file, the factor of an enlargement,
-    the sigma of noise in 255 levels.
+    the sigma of noise in 255 levels, the share of holes and of what is to be continued.
 
     Raises:
         ValueError: for an unknown name or level, with those there are.
