@@ -21,6 +21,7 @@ from sfumato.training.objectives import (
     v_weight,
     x0_weight,
 )
+from sfumato.training.noise_error import NoiseError, absolute, log_absolute, squared
 from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
 from sfumato.training.precision import Precision
 from sfumato.training.progressive import ProgressiveDistillation
@@ -28,6 +29,7 @@ from sfumato.training.rates import cosine, inverse_sqrt, warmup_decay
 from sfumato.training.scm import ContinuousConsistency
 from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.times import (
+    BetweenLevels,
     CosMap,
     Levels,
     LogitNormal,
@@ -46,6 +48,7 @@ from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 
 __all__ = [
     "Averages",
+    "BetweenLevels",
     "Chain",
     "ConsistencyTraining",
     "ContinuousConsistency",
@@ -67,6 +70,7 @@ __all__ = [
     "LowDiscrepancy",
     "Matching",
     "Mode",
+    "NoiseError",
     "NoiseMoment",
     "OrderAgnostic",
     "Pairs",
