@@ -191,7 +191,10 @@ class Model:
             raise ValueError(f"samples is at least 1, got {samples}.")
         shapes.fit(self.event, tuple(y.shape[1:]))
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
-        cond = {"image": codec.encode(y), **{key: codec.encode(value) for key, value in (beside or {}).items()}}
+        z, further = codec.encode(y), {key: codec.encode(value) for key, value in (beside or {}).items()}
+        if heard := getattr(recipe, "heard", False):
+            z = recipe.padded(z)  # frames are whole
+        cond = {**(recipe.told(z) if heard else {"image": z}), **further}
         denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
         sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
@@ -201,9 +204,9 @@ class Model:
         for part in chunks:
             index = [rows[i] for i in part]
             bound = denoiser.given(conditions.rows(cond, [item for item, _ in index]))
-            like = cond["image"][[item for item, _ in index]]
+            like = z[[item for item, _ in index]]
             parts.append(codec.decode(drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
-        x0 = torch.cat(parts)
+        x0 = torch.cat(parts)[..., : event[-1]]
         nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
 
