@@ -70,7 +70,9 @@ def test_what_one_sample_sees() -> None:
     """1 + 2 (1 + 2 + 4 + 1) samples for four blocks of cycle 3, and no fewer; the frames come from one stack."""
     net = fill(wavenet())
     u = signal(1024).requires_grad_()
-    (g,) = torch.autograd.grad(net(u, torch.tensor([7.0]).double(), {"mel": torch.zeros(1, 6, 4).double()})[0, 0, 512], u)
+    (g,) = torch.autograd.grad(
+        net(u, torch.tensor([7.0]).double(), {"mel": torch.zeros(1, 6, 4).double()})[0, 0, 512], u
+    )
     seen = g[0, 0].nonzero()[:, 0]
     assert (int(seen.min()), int(seen.max())) == (512 - 8, 512 + 8)
 

@@ -133,7 +133,9 @@ def heard(source: Any, recipe: Any) -> tuple[Any, Any]:
     from sfumato.data.wave import Heard, peaked
 
     if source.event[-1] % recipe.hop:
-        raise typer.BadParameter(f"a window is a multiple of the hop of {recipe.hop} samples: --size is {source.event[-1]}.")
+        raise typer.BadParameter(
+            f"a window is a multiple of the hop of {recipe.hop} samples: --size is {source.event[-1]}."
+        )
     recipe = recipe.fitted(peaked(source).encode(source.windows.unsqueeze(1)))
     return recipe, Heard(source, recipe.damaged, recipe.told)
 

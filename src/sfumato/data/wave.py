@@ -138,7 +138,10 @@ class Heard:
     names: tuple[str, ...] = ()
 
     def __init__(
-        self, source: WaveFolder, damaged: Callable[[Tensor, Seeds], Tensor], told: Callable[[Tensor], dict[str, Tensor]]
+        self,
+        source: WaveFolder,
+        damaged: Callable[[Tensor, Seeds], Tensor],
+        told: Callable[[Tensor], dict[str, Tensor]],
     ) -> None:
         self.source, self.damaged, self.told = source, damaged, told
         self.codec = peaked(source)

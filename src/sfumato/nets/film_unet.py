@@ -51,9 +51,7 @@ class FilmUNet(nn.Module):
         entering = [before, *widths[:-1]]
         small = max(len(factors) - 3, 1)  # of five, the first two
         dilations = [(1, 2, 1, 2) if i < small else (1, 2, 4, 8) for i in range(len(factors))]
-        self.ups = nn.ModuleList(
-            Up(*args) for args in zip(entering, widths, factors, dilations, strict=True)
-        )
+        self.ups = nn.ModuleList(Up(*args) for args in zip(entering, widths, factors, dilations, strict=True))
         self.again = nn.ModuleList(
             Up(width, width, 1, d) for width, d in zip(widths, dilations, strict=True) for _ in range(repeats - 1)
         )

@@ -45,7 +45,8 @@ class Anchored(Gaussian):
     spread: Callable[[Any], Tensor] | None = None
 
     def bind(self, cond: Any) -> Anchored:
-        """The process with its anchor (and its scale) taken from `cond`; unchanged once an anchor is there, or without a condition."""
+        """The process with its anchor, and its scale where `spread` is given, taken from `cond`; unchanged once an
+        anchor is there, or without a condition."""
         if self.anchor is not None or cond is None:
             return self
         scale = self.spread(cond) if self.spread else self.scale

@@ -19,16 +19,16 @@ from sfumato.samplers import Ancestral, Sampler
 
 
 @dataclass(frozen=True)
-class UnitStart(Table):
-    """A table whose chain starts at N(0, I), whatever its last level, as the audio papers do.
+class QuietStart(Table):
+    """A table whose chain starts at N(0, sigma(1)^2), the law of silence, and not at N(0, I) as the audio papers do.
 
-    A list that ends far from noise (alpha^2 = 0.28 for DiffWave's) then biases the variance: exact data N(0, s^2) come
-    out with 0.9447 for s^2 = 1 and 0.0329 for 0.04. `Table` itself starts at N(0, sigma(1)^2), the law of silence.
+    A list that ends far from noise (alpha^2 = 0.28 for DiffWave's) biases the variance when it starts at N(0, I): exact
+    data N(0, s^2) come out with 0.9447 for s^2 = 1 and 0.0329 for 0.04.
     """
 
     def prior(self, like: Tensor) -> Normal:
-        """N(0, I)."""
-        return Normal(torch.zeros_like(like), 1.0)
+        """N(0, sigma(1)^2)."""
+        return Normal(torch.zeros_like(like), self.sigma(1.0))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Sounding:
 
     def table(self) -> Table:
         """The N levels of training."""
-        return (UnitStart if self.unit else Table).linear(self.steps, self.first, self.last)
+        return (Table if self.unit else QuietStart).linear(self.steps, self.first, self.last)
 
     def process(self) -> Gaussian:
         """The forward process."""
@@ -134,9 +134,7 @@ class Vocoder(Sounding):
 
     def frames(self) -> LogMel:
         """The front end."""
-        return LogMel(
-            self.variant, self.hertz, self.hop, self.window, self.n_fft, self.mels, self.low, self.high
-        )
+        return LogMel(self.variant, self.hertz, self.hop, self.window, self.n_fft, self.mels, self.low, self.high)
 
     def told(self, y: Tensor) -> dict[str, Tensor]:
         return {"mel": self.frames()(y)}
