@@ -180,7 +180,8 @@ def pairs_of(model: Any, source: Any, seed: int) -> Any:
     if hasattr(source, "damaged"):  # sounds
         clean, _ = source.batch(items, noise)
         y = model.codec.decode(source.damaged(clean, noise))
-        return torch.cat([y, model.enhance(y, seed=seed, steps=CALLS).mean, model.codec.decode(clean)])
+        steps = min(CALLS, model.config["fields"].get("steps", CALLS))
+        return torch.cat([y, model.enhance(y, seed=seed, steps=steps).mean, model.codec.decode(clean)])
     clean, cond = source.batch(items, noise)
     parts = {key: model.codec.decode(value) for key, value in cond.items()}
     y = parts.pop("image")

@@ -195,7 +195,7 @@ class Model:
         if heard := getattr(recipe, "heard", False):
             z = recipe.padded(z)  # frames are whole
         cond = {**(recipe.told(z) if heard else {"image": z}), **further}
-        denoiser = Counted(self._sized(recipe.guide(self.denoiser), event))
+        denoiser, calls = self._sized(recipe.guide(self.denoiser), event), 0
         sampler, times = sampler or recipe.sampler(), recipe.times() if steps is None else recipe.times(steps)
         rows = [(item, sample) for sample in range(samples) for item in range(len(y))]
         chunks = chunks_of(len(rows), batch)
@@ -203,11 +203,13 @@ class Model:
         parts = []
         for part in chunks:
             index = [rows[i] for i in part]
-            bound = denoiser.given(conditions.rows(cond, [item for item, _ in index]))
+            # Counted outside `given`, which copies what is inside where the process is bound.
+            bound = Counted(denoiser.given(conditions.rows(cond, [item for item, _ in index])))
             like = z[[item for item, _ in index]]
             parts.append(codec.decode(drawn(bound, sampler, times, like, Seeds.keyed(seed, index), tick)))
+            calls += bound.calls
         x0 = torch.cat(parts)[..., : event[-1]]
-        nfe = denoiser.calls // max(len(chunks), 1)
+        nfe = calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler), "", nfe)
 
     def prompts(self, texts: Sequence[str], negative: str = "") -> dict[str, Tensor]:
