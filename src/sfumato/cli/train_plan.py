@@ -80,7 +80,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
     first, *sizes = source.event
-    anywhere = heard or not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
+    anywhere = heard or (not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2)
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),

@@ -7,6 +7,7 @@ from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit
 from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
+from sfumato.training.noise_error import NoiseError, absolute, log_absolute, squared
 from sfumato.training.objectives import (
     Denoising,
     NoiseMoment,
@@ -21,7 +22,6 @@ from sfumato.training.objectives import (
     v_weight,
     x0_weight,
 )
-from sfumato.training.noise_error import NoiseError, absolute, log_absolute, squared
 from sfumato.training.power_ema import PowerEma, Profile, exponent_of, mixing, reconstruct, width_of
 from sfumato.training.precision import Precision
 from sfumato.training.progressive import ProgressiveDistillation

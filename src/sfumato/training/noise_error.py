@@ -22,14 +22,15 @@ class NoiseError(nn.Module):
 
     Args:
         norm: of the errors (B, n), one number each; `absolute`, `squared` or `log_absolute`.
+        of: whose alpha and sigma the error is in; those of the process if not given.
 
     Source: Chen et al. 2021 (2009.00713) eq. 11 (absolute); Lee et al. 2022 (2106.06406) eq. 6 (whitened squares); Lee
     & Han 2021 (2104.02321) eq. 9 (logarithm).
     """
 
-    def __init__(self, denoiser: Denoiser, times: TimeLaw, norm: Norm) -> None:
+    def __init__(self, denoiser: Denoiser, times: TimeLaw, norm: Norm, of: Gaussian | None = None) -> None:
         super().__init__()
-        self.denoiser, self.times, self.norm = denoiser, times, norm
+        self.denoiser, self.times, self.norm, self.of = denoiser, times, norm, of
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
@@ -38,7 +39,8 @@ class NoiseError(nn.Module):
         t = exact(self.times(process, x0.shape[0], noise).to(x0.device))
         xt = process.marginal(x0, t).sample(noise)
         error = self.denoiser(xt, t, cond).mean - x0
-        ratio = expand(process.alpha(t), x0) / expand(process.sigma(t), x0)
+        unit = self.of or process
+        ratio = expand(unit.alpha(t), x0) / expand(unit.sigma(t), x0)
         return self.norm((ratio * error).flatten(1))
 
 
