@@ -166,7 +166,9 @@ def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[flo
 def free(process: Gaussian, betas: Sequence[float]) -> tuple[float, ...]:
     """The grid of a list beta_1 .. beta_S of its own: alpha^2 = prod_{i <= s} (1 - beta_i), s = S .. 1, and 0.
 
-    It need not begin at t = 1: then `sample` wants a start of its own. Source: Kong et al. 2021 (2009.09761) appendix B.
+    It need not begin at t = 1: then `sample` wants a start of its own.
+
+    Source: Kong et al. 2021 (2009.09761) appendix B.
 
     Raises:
         ValueError: for an empty list, or betas outside (0, 1).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_steps_are_those_of_the_public_code(steps: int) -> None:
     """x' = c1 x + c2 y - c3 e + sqrt(var) z, github.com/neillu23/CDiffuSE inference.py; the last one 0.8 D + 0.2 y."""
     recipe, known = Recipe(still=True), PUBLIC[str(steps)]
     times = recipe.times(steps)
-    for i, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+    for i, (t, s) in enumerate(pairwise(times)):
         n, first = steps - 1 - i, i == 0
         assert step_of(recipe.table(), t) == pytest.approx(known["T"][n], abs=1e-4)
         c1, c2, c3, var = (known[k][n] for k in ("c1", "c2", "c3", "var"))
@@ -144,7 +145,7 @@ def test_the_loss_is_the_absolute_error_of_drift_and_noise() -> None:
 
 
 def test_the_spectrum_of_the_noisy_speech() -> None:
-    """A tone of height 1 in the middle of bin 8 of 33: log(1 + half the window's sum) there, the window's sides beside."""
+    """A tone of height 1 in the middle of bin 8 of 33: half the window's sum there, its sides beside."""
     y = torch.cos(2 * math.pi * 8 / 64 * torch.arange(256, dtype=torch.float64)).reshape(1, 1, -1)
     spectrum = Recipe(**SMALL).told(y)["spectrum"]
     assert spectrum.shape == (1, 33, 16)

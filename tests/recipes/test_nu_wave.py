@@ -11,7 +11,8 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser, Estimate
 from sfumato.noise import Noise
 from sfumato.recipes.nu_wave import Recipe
-from sfumato.training import BetweenLevels, log_absolute
+from sfumato.training import BetweenLevels
+from sfumato.training.noise_error import log_absolute
 
 SMALL = {"hertz": 8000, "hop": 4, "n_fft": 128, "stride": 32, "width": 4, "blocks": 3, "cycle": 2}
 
@@ -101,3 +102,5 @@ def test_the_factor_divides_the_hop() -> None:
     for wrong in (1, 3):
         with pytest.raises(ValueError, match=f"divides the hop of 256, got {wrong}"):
             Recipe(factor=wrong)
+    with pytest.raises(ValueError, match="at most half of n_fft = 1024, got 513"):
+        Recipe(stride=513)

@@ -14,7 +14,8 @@ from sfumato import grids
 from sfumato.denoisers import Denoiser, Estimate
 from sfumato.noise import Noise
 from sfumato.recipes.wavegrad import Recipe, fibonacci
-from sfumato.training import BetweenLevels, NoiseError, Steps, absolute, log_absolute, squared
+from sfumato.training import BetweenLevels, NoiseError, Steps
+from sfumato.training.noise_error import absolute, log_absolute, squared
 
 SMALL = {
     "hertz": 8000, "hop": 8, "window": 32, "n_fft": 32, "mels": 6, "low": 0.0, "high": 4000.0, "factors": (4, 2),
@@ -131,7 +132,7 @@ def test_the_network_is_told_the_root_of_alpha_bar() -> None:
 def test_a_searched_list_is_nearer_to_the_truth_than_a_linear_one() -> None:
     v = 0.04
     found = Recipe().search(lambda betas: abs(by_the_paper(v, list(betas)) - v))
-    assert len(found) == 6 and all(a < b for a, b in zip(found, found[1:], strict=False))
+    assert len(found) == 6 and all(a < b for a, b in pairwise(found))
     for k, beta in zip((-6, -5, -4, -3, -2, -1), found, strict=True):
         assert beta / 10.0**k == pytest.approx(round(beta / 10.0**k)) and 1 <= round(beta / 10.0**k) <= 9
     linear = [1e-4 + (0.05 - 1e-4) * i / 5 for i in range(6)]

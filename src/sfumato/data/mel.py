@@ -25,7 +25,7 @@ class LogMel:
         "diffwave"   centred frames, divided by the window's norm, HTK's mel without norm,
                      clamp((20 log10 max(m, 1e-5) - 20 + 100) / 100, 0, 1)
 
-    Centred frames are L / hop + 1; the last is left out. The bank follows the sample rate: `high` is held to half of it.
+    Centred frames are L / hop + 1; the last is left out. `high` is held to half of the sample rate.
 
     Args:
         hertz: sample rate.
@@ -52,8 +52,8 @@ class LogMel:
             raise ValueError(f"variant is 'hifi-gan', 'wavegrad' or 'diffwave', got {self.variant!r}.")
         if not 0 < self.hop <= self.window <= self.n_fft or not 0.0 <= self.low < min(self.high, self.hertz / 2):
             raise ValueError(
-                f"hop <= window <= n_fft and low < high are needed, got {self.hop}, {self.window}, {self.n_fft} samples "
-                f"and {self.low} to {min(self.high, self.hertz / 2)} hertz."
+                f"hop <= window <= n_fft and low < high are needed, got {self.hop}, {self.window}, {self.n_fft} "
+                f"samples and {self.low} to {min(self.high, self.hertz / 2)} hertz."
             )
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from sfumato.nets.sinusoids import sinusoids
 class FilmUNet(nn.Module):
     """`net(u, c_noise, cond)` for u (B, 1, L) and cond["mel"] (B, mels, L / prod(factors)).
 
-    Up: mel -> conv3 -> one `Up` for each factor -> conv3. Down: u -> conv5 -> one `Down` for each of the factors but the
-    first, in reverse. At each rate a `Film` of what is on the way down gives scale and shift to the way up.
+    Up: mel -> conv3 -> one `Up` for each factor -> conv3. Down: u -> conv5 -> one `Down` for each factor but the first,
+    in reverse. At each rate a `Film` of what is on the way down gives scale and shift to the way up.
 
     Args:
         mels, before: channels of the frames, and after their first convolution.

@@ -17,7 +17,8 @@ from sfumato.noise import Noise
 from sfumato.processes import Anchored, Coefficient, Gaussian, Table, Time, entry, exact, expand, lib
 from sfumato.recipes.sounding import Sounding, step_of
 from sfumato.samplers import Sampler
-from sfumato.training import NoiseError, Steps, absolute
+from sfumato.training import Steps
+from sfumato.training.noise_error import NoiseError, absolute
 
 EXAMPLE = """\
 sfumato train WAVS --recipe cdiffuse -o run   # clean speech, 16 000 hertz; noise is added
@@ -26,7 +27,9 @@ sfumato enhance noisy.wav --model run --steps 6 -o out"""
 
 @dataclass(frozen=True)
 class Drifting(Anchored):
-    """alpha [(1 - m) x_0 + m y] + sqrt((1 - alpha^2)(1 - alpha)) eps, alpha of `inner`, m^2 = min((1 - alpha^2) / alpha, 1).
+    """alpha [(1 - m) x_0 + m y] + sqrt((1 - alpha^2)(1 - alpha)) eps, alpha of `inner`,
+
+        m^2 = min((1 - alpha^2) / alpha, 1).
 
     The variance is that of the paper, 1 - (1 + m^2) alpha^2. A level with m held at 1 knows no x_0.
 
@@ -77,10 +80,9 @@ class Combined(Preconditioned):
     """A network that says e = (x_t - alpha x_0) / sqrt(1 - alpha^2), drift and noise in one, alpha of the table."""
 
     def forward(self, xt: Tensor, t: Time, cond: Any = None) -> Estimate:
-        inner = self.process.inner  # type: ignore[union-attr]
-        t = exact(t)
-        c = self.scheme(inner.alpha(t), inner.sigma(t))
-        assert self.clock is not None
+        process, t = self.process, exact(t)
+        assert isinstance(process, Drifting) and self.clock is not None
+        c = self.scheme(process.inner.alpha(t), process.inner.sigma(t))
         return self._estimate(xt, c, self._run(xt, self.clock(t), cond))
 
 
@@ -117,7 +119,8 @@ class Recipe(Sounding):
     """Clean speech from noisy: a chain whose mean drifts from one to the other, a network told the noisy spectrum.
 
     x_n = a [(1 - m) x_0 + m y] + sqrt(d) eps,   a^2 = abar_n,  m^2 = (1 - a^2) / a,  d = (1 - a^2)(1 - a),
-    L = mean |e - e_hat(x_n, y, n)|,   e = (m a (y - x_0) + sqrt(d) eps) / sqrt(1 - a^2) = (x_n - a x_0) / sqrt(1 - a^2),
+    L = mean |e - e_hat(x_n, y, n)|,
+    e = (m a (y - x_0) + sqrt(d) eps) / sqrt(1 - a^2) = (x_n - a x_0) / sqrt(1 - a^2),
 
     then the exact reverse law under D = (x_n - sqrt(1 - a^2) e_hat) / a, with m = 1 at the first step, and at the end
     0.8 x + 0.2 y. The condition is log(1 + |STFT|) of y, and y itself, the anchor. `--steps 6` is the short list.

@@ -23,17 +23,17 @@ class Recipe(Vocoder):
 
     x_n = sqrt(abar_n) x_0 + sqrt(1 - abar_n) eps,  L = E_n mean (eps - eps_hat(x_n, mel, n))^2,
 
-    and ancestral sampling with btilde. A short list eta_1 .. eta_S has levels of its own, gbar_s = prod (1 - eta_i): the
-    network is told the real step n + (a_n - a) / (a_n - a_{n+1}), a = sqrt(gbar_s), and its table of sinusoids is
-    interpolated. `times(6)` is the short list, `times()` all N.
+    and ancestral sampling with btilde. A short list eta_1 .. eta_S has its own levels gbar_s = prod (1 - eta_i):
+    the network is told the real step n + (a_n - a) / (a_n - a_{n+1}), a = sqrt(gbar_s), and its table of sinusoids
+    is interpolated. `times(6)` is the short list, `times()` all N.
 
     The public code takes the absolute error, and holds x itself to [-1, 1] at each step: here D is held (`clip`, ours).
     The last weight and bias begin at 0 (the code leaves the bias random), so the untrained answer is 0.
 
     Limits: the last level of training is far from noise (abar = 0.28) and the chain starts at N(0, I) all the same,
-    which biases the variance: 0.9447 and, in six steps, 0.5813 for exact data N(0, 1); `unit=False` starts at the law of
-    silence. Memory grows with the length: a minute at 22 050 hertz takes about 2 GB. Class labels and the unconditional
-    model of SC09 are not here.
+    which biases the variance: 0.9447 and, in six steps, 0.5813 for exact data N(0, 1); `unit=False` starts at the
+    law of silence. Memory grows with the length: a minute at 22 050 hertz takes about 2 GB. Class labels and the
+    unconditional model of SC09 are not here.
 
     Args:
         width, blocks, cycle: of the network; Base. Large has width 128 and 0.7 at the end of `fast`.

@@ -13,7 +13,8 @@ from sfumato.nets.wavenet import LevelEmbedding, Lifted, WaveNet
 from sfumato.noise import Noise
 from sfumato.recipes.sounding import Sounding
 from sfumato.recipes.sr3_unet import of_signal
-from sfumato.training import BetweenLevels, NoiseError, log_absolute
+from sfumato.training import BetweenLevels
+from sfumato.training.noise_error import NoiseError, log_absolute
 
 EXAMPLE = """\
 sfumato train WAVS --recipe nu-wave --set factor=2 -o run   # 48 000 hertz
@@ -25,15 +26,15 @@ class Recipe(Sounding):
     """The upper band of a sound, from its lower one: DiffWave's network told the level and the interpolated sound.
 
     y: what lies above 1 / r of the band is taken out of x_0 (bins of an STFT), every r-th sample is kept, and straight
-    lines lead from one to the next. x = a x_0 + sqrt(1 - a^2) eps with a between two levels of the table, as in WaveGrad,
+    lines lead from one to the next. x = a x_0 + sqrt(1 - a^2) eps with a between two levels of the table,
 
         L = log mean |eps - eps_hat(x, y, a)|   for each clip, so that loud and quiet clips pull alike,
 
     and ancestral sampling, D held to [-1, 1], over the eight betas of `fast` or over all levels. `enhance` takes a file
     at hertz / r, or one that is at the full rate already. The mean of several samples (mean.wav) errs less than one.
 
-    Sample r i of y is the i-th that was kept, where the public code's interpolation is half a sample late, and clips are
-    not given the random gain of the paper (ours).
+    Sample r i of y is the i-th that was kept, where the public code's interpolation is half a sample late; and clips
+    are not given the random gain of the paper (ours).
 
     Args:
         factor: r.
@@ -58,6 +59,8 @@ class Recipe(Sounding):
     def __post_init__(self) -> None:
         if self.factor < 2 or self.hop % self.factor:
             raise ValueError(f"factor is at least 2 and divides the hop of {self.hop}, got {self.factor}.")
+        if not 0 < 2 * self.stride <= self.n_fft:
+            raise ValueError(f"stride is at most half of n_fft = {self.n_fft}, got {self.stride}.")
 
     def damaged(self, x0: Tensor, noise: Noise) -> Tensor:
         """The lower band, kept at each r-th sample, and straight lines between them."""

@@ -1,4 +1,4 @@
-"""PriorGrad: improving conditional diffusion models with data-dependent adaptive prior (Lee et al. 2022, 2106.06406)."""
+"""PriorGrad: conditional denoising diffusion models with a data-dependent prior (Lee et al. 2022, 2106.06406)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from sfumato.denoisers import Denoiser, Preconditioned, Scheme, predict_eps
 from sfumato.processes import Anchored, Coefficient, Time
 from sfumato.recipes import diffwave
 from sfumato.recipes.sounding import step_of
-from sfumato.training import NoiseError, Steps, squared
+from sfumato.training import Steps
+from sfumato.training.noise_error import NoiseError, squared
 
 EXAMPLE = """\
 sfumato train WAVS --recipe priorgrad -o run
@@ -35,9 +36,9 @@ class Recipe(diffwave.Recipe):
 
         E = min(sqrt(sum exp(mel)), most),   S = max(0.1, (E - least) / (most - least)),
 
-    repeated over its hop; `least` is the smallest E of the training data, which `sfumato train` measures and writes into
-    the config. It is the process `Anchored` at 0 with that scale, so any sampler works on it. The network says e, not
-    e / S: the division is in the loss alone.
+    repeated over its hop; `least` is the smallest E of the training data, which `sfumato train` measures and writes
+    into the config. It is the process `Anchored` at 0 with that scale, so any sampler works on it. The network says
+    e, not e / S: the division is in the loss alone.
 
     Limits: the acoustic model of the paper (phonemes to mel) is not here. As DiffWave's for the rest.
 
@@ -59,8 +60,8 @@ class Recipe(diffwave.Recipe):
     def __post_init__(self) -> None:
         if not 0.0 <= self.least < self.most or not 0.0 < self.floor <= 1.0:
             raise ValueError(
-                f"0 <= least < most and 0 < floor <= 1, got {self.least}, {self.most} and {self.floor}: data all louder "
-                "than `most` need a larger one."
+                f"0 <= least < most and 0 < floor <= 1, got {self.least}, {self.most} and {self.floor}: data all "
+                "louder than `most` need a larger one."
             )
 
     def energy(self, mel: Tensor) -> Tensor:

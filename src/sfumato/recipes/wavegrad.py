@@ -15,7 +15,8 @@ from sfumato.noise import Noise
 from sfumato.recipes.sounding import Vocoder
 from sfumato.recipes.sr3_unet import of_signal
 from sfumato.samplers import sample
-from sfumato.training import BetweenLevels, NoiseError, absolute
+from sfumato.training import BetweenLevels
+from sfumato.training.noise_error import NoiseError, absolute
 
 EXAMPLE = """\
 sfumato train WAVS --recipe wavegrad --set hop=300 -o run   # mel frames of 24 000 hertz

@@ -7,7 +7,7 @@ from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit
 from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
-from sfumato.training.noise_error import NoiseError, absolute, log_absolute, squared
+from sfumato.training.noise_error import NoiseError
 from sfumato.training.objectives import (
     Denoising,
     NoiseMoment,
