@@ -18,7 +18,7 @@ sfumato enhance speech.wav --model run --steps 6 -o out   # the sound that its m
 
 
 @dataclass(frozen=True)
-class Recipe(Vocoder):
+class DiffWave(Vocoder):
     """Dilated convolutions that make a sound of its mel frames, by DDPM; six steps on a list of their own.
 
     x_n = sqrt(abar_n) x_0 + sqrt(1 - abar_n) eps,  L = E_n mean (eps - eps_hat(x_n, mel, n))^2,
@@ -64,3 +64,6 @@ class Recipe(Vocoder):
     def objective(self, denoiser: Denoiser) -> nn.Module:
         """The square error of eps, n uniform."""
         return Denoising(denoiser, Steps(self.steps), eps_weight)
+
+
+Recipe = DiffWave

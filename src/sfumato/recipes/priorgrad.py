@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser, Preconditioned, Scheme, predict_eps
 from sfumato.processes import Anchored, Coefficient, Time
-from sfumato.recipes import diffwave
+from sfumato.recipes.diffwave import DiffWave
 from sfumato.recipes.sounding import step_of
 from sfumato.training import Steps
 from sfumato.training.noise_error import NoiseError, squared
@@ -27,7 +27,7 @@ class ScaledNoise(Preconditioned):
 
 
 @dataclass(frozen=True)
-class Recipe(diffwave.Recipe):
+class Recipe(DiffWave):
     """DiffWave whose noise is as loud as the frame: e ~ N(0, S^2), S from the mel frames.
 
     x_n = sqrt(abar_n) x_0 + sqrt(1 - abar_n) e,  L = E_n mean ((e - e_hat(x_n, mel, n)) / S)^2,
