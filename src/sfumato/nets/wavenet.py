@@ -53,8 +53,8 @@ class WaveNet(nn.Module):
         self.blocks = nn.ModuleList(Block(width, d, told, beside if read else 0, taps) for d in dilations)
         self.skip, self.leave = _conv(width, width, 1), _conv(width, 1, 1)
         if zero:
-            nn.init.zeros_(self.leave.weight)
-            nn.init.zeros_(self.leave.bias)  # (ours) the code leaves it random
+            for p in self.leave.parameters():  # the bias too (ours): the code leaves it random
+                nn.init.zeros_(p)
 
     def forward(self, u: Tensor, c_noise: Tensor, cond: Any = None) -> Tensor:
         x, told = self.activation(self.enter(u)), self.level(c_noise)
@@ -132,11 +132,11 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, scale: float = 50000.0, half: int = 64, width: int = 512) -> None:
         super().__init__()
-        self.scale, self.half = scale, half
+        self.scale, self.channels = scale, 2 * half
         self.first, self.last = nn.Linear(2 * half, width), nn.Linear(width, width)
 
     def forward(self, level: Tensor) -> Tensor:
-        waves = sinusoids(self.scale * level, 2 * self.half, sine_first=True).to(level)
+        waves = sinusoids(self.scale * level, self.channels, sine_first=True).to(level)
         return F.silu(self.last(F.silu(self.first(waves))))
 
 
