@@ -128,6 +128,18 @@ def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     return Arrays.read(data)
 
 
+def heard(source: Any, recipe: Any) -> tuple[Any, Any]:
+    """The recipe with what the sounds decide, and the sounds with what it is told of them."""
+    from sfumato.data.wave import Heard, peaked
+
+    if source.event[-1] % recipe.hop:
+        raise typer.BadParameter(
+            f"a window is a multiple of the hop of {recipe.hop} samples: --size is {source.event[-1]}."
+        )
+    recipe = recipe.fitted(peaked(source).encode(source.windows.unsqueeze(1)))
+    return recipe, Heard(source, recipe.damaged, recipe.told)
+
+
 def categories(source: Any, make: Any, recipe: str, known: Sequence[str], chosen: dict[str, Any]) -> Any:
     """The source as the recipe takes it: levels of pictures, or symbols of text, where it is one on categories."""
     from sfumato.data.arrays import Arrays
@@ -158,8 +170,9 @@ def guess(source: Any, *, whole: bool) -> dict[str, Any]:
         few = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.1 if len(source) < FEW else 0.0}  # (ours)
         return {**few, "length": source.event[0], "levels": len(source.codec.symbols), "logistic": False}
     sizes = {"channels": source.event[0], "dims": len(source.event) - 1, "classes": len(source.names)}
+    rate = {"hertz": source.rate} if hasattr(source, "rate") else {}
     series = {"strategy": "prior", "scheme": "v"} if hasattr(source, "columns") else {}  # windows, without a condition
-    return network(source.event, len(source), whole=whole) | sizes | series
+    return network(source.event, len(source), whole=whole) | sizes | rate | series
 
 
 def network(event: tuple[int, ...], items: int, *, whole: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sfumato.cli.console import Console
 from sfumato.cli.options import checked, one_of
 from sfumato.cli.train_options import BEFORE, FREE
 
-OURS = ("channels", "dims", "classes", "length")  # fields that the data decide
+OURS = ("channels", "dims", "classes", "length", "hertz")  # fields that the data decide
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     what = train_data.kind(job.data)
     recipe = job.recipe or ("csdi" if what == "table" else "edm")
     make = maker(recipe)
-    if getattr(make, "paired", False):
+    heard = getattr(make, "heard", False)
+    if heard and what != "sound":
+        raise typer.BadParameter(f"{recipe} is trained on sounds: give a folder of them.")
+    if getattr(make, "paired", False) and not heard:
         what = train_data.of_pairs(job.data, what, job.asked, recipe)
     known = [each.name for each in dataclasses.fields(make)]
     chosen = checked(make, job.fields)
@@ -49,6 +52,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         if name in chosen:
             raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     plan = train_data.settle(what, job.asked)
+    if heard:
+        plan.setdefault("size", chosen.get("crop", make.crop))
     seed = job.asked.get("seed", 0)
     source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
     small = len(source) < train_data.FEW
@@ -66,6 +71,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if "patch" in guess and "patch" in known and hasattr(source, "columns"):
         guess["patch"] = max(1, source.event[1] // 32)  # of the two-axis network: 32 tokens a window
     whole = make(**{**{k: v for k, v in guess.items() if k in known}, **chosen})
+    if heard:
+        whole, source = train_data.heard(source, whole)
     # A picture has many crops: a batch of pairs may hold several of one.
     few = 16 if what == "pairs" else len(source)
     count = job.asked.get("batch", min(few, 64 if math.prod(source.event) <= 4096 else 16))
@@ -73,7 +80,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
     first, *sizes = source.event
-    anywhere = not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
+    anywhere = heard or (not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2)
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
@@ -150,6 +157,8 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
     make = maker(config["recipe"])
     if "base" in config:
         return fitted(source, config)
+    if getattr(make, "heard", False):
+        return train_data.heard(source, make(**frozen(config["fields"])))[1]
     known = [each.name for each in dataclasses.fields(make)]
     return train_data.categories(source, make, config["recipe"], known, config["fields"])
 
