@@ -19,7 +19,7 @@ ARRAYS = (".npy", ".npz")
 TEXTS = (".txt",)
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
-WINDOWS = {"text": 128, "sound": 4096}  # characters, samples of a training item
+WINDOWS = {"text": 128, "sound": 4096, "points": 512}  # characters, samples, points of a training item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
     "pictures": ("size", "channels", "fit", "classes", "augment"),
@@ -29,16 +29,19 @@ ONLY = {  # which options mean something for which kind
     "text": ("size",),
     "array": ("augment",),
     "pairs": ("size", "channels", "damage", "damaged"),
+    "points": ("size",),
 }
+SUITED = {"points": "point-cloud"}  # kinds of data that one recipe alone takes
 
 
 def kind(data: Path) -> str:
-    """pictures, shards, sound, table, text or array; of NAME:DIR the clean pictures that the set trains on.
+    """pictures, shards, sound, table, text, array or points; of NAME:DIR the clean pictures that the set trains on.
 
     Raises:
         FileNotFoundError, ValueError: if it is not there, or none of these.
     """
     from sfumato.data.layouts import parse
+    from sfumato.data.points import shapes
     from sfumato.data.wave import sounds
 
     if parse(str(data)):
@@ -46,7 +49,9 @@ def kind(data: Path) -> str:
     if data.is_dir():
         if any(data.glob("*.tar")):
             return "shards"
-        return "sound" if sounds(data) and not _any_picture(data) else "pictures"
+        if _any_picture(data):
+            return "pictures"
+        return "sound" if sounds(data) else "points" if shapes(data) else "pictures"
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there.")
     suffix = data.suffix.lower()
@@ -54,8 +59,8 @@ def kind(data: Path) -> str:
     kinds |= dict.fromkeys(TABLES, "table")
     if suffix not in kinds:
         raise ValueError(
-            "training data are a folder of pictures, sounds or .tar shards, or a .npy, .npz, .csv, .parquet, .tar or "
-            f".txt file, got {data.name}."
+            "training data are a folder of pictures, sounds, shapes or .tar shards, or a .npy, .npz, .csv, .parquet, "
+            f".tar or .txt file, got {data.name}."
         )
     return kinds[suffix]
 
@@ -79,6 +84,20 @@ def of_pairs(data: Path, what: str, asked: dict[str, Any], recipe: str) -> str:
     return "pairs"
 
 
+def suited(what: str, recipe: str, make: Any) -> str:
+    """The kind of the data to this recipe: an array holds clouds for one of clouds.
+
+    Raises:
+        typer.BadParameter: for data that the recipe is not for.
+    """
+    wants = getattr(make, "takes", None)
+    if wants is None and what in SUITED:
+        raise typer.BadParameter(f"{recipe} does not take data of the kind {what!r}: {SUITED[what]} does.")
+    if wants not in (None, what) and what != "array":
+        raise typer.BadParameter(f"{recipe} is trained on {wants}, these data are of the kind {what!r}.")
+    return wants or what
+
+
 def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of a reader, from what was asked for.
 
@@ -99,7 +118,7 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import damages, images, layouts, paired, tables, tar_shards, text, wave
+    from sfumato.data import damages, images, layouts, paired, points, tables, tar_shards, text, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
@@ -123,9 +142,23 @@ def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
         return wave.WaveFolder(data, plan.get("size", WINDOWS["sound"]))
     if what == "table":
         return TableWindows(tables.read_table(data), plan.get("size"))
+    if what == "points":
+        if data.is_dir():
+            return points.Clouds.read(data, plan.get("size", WINDOWS["points"]))
+        return points.Clouds.of_array(array(data), plan.get("size"))
     if what == "text":
         return text.Text(text.read(data), plan.get("size", WINDOWS["text"]))
     return Arrays.read(data)
+
+
+def array(data: Path) -> Any:
+    """The one array of a .npy or .npz file, "x" where there are several."""
+    from sfumato.data.numpy_files import read_arrays
+
+    held = read_arrays(data)
+    if "x" not in held and len(held) != 1:
+        raise ValueError(f'{data} holds {", ".join(held) or "nothing"}: name the data "x".')
+    return held.get("x", next(iter(held.values())))
 
 
 def categories(source: Any, make: Any, recipe: str, known: Sequence[str], chosen: dict[str, Any]) -> Any:
@@ -154,6 +187,8 @@ def guess(source: Any, *, whole: bool) -> dict[str, Any]:
     """Fields that the data decide, or suggest."""
     from sfumato.data.text import Text
 
+    if hasattr(source, "fields"):  # that such data decide, for its own recipe
+        return dict(source.fields(len(source) < FEW))
     if isinstance(source, Text):
         few = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.1 if len(source) < FEW else 0.0}  # (ours)
         return {**few, "length": source.event[0], "levels": len(source.codec.symbols), "logistic": False}

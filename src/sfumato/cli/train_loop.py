@@ -159,7 +159,7 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> 
             (part / f"{name}.txt").write_text("\n\n".join(text(row) for row in x), "utf-8")
         elif outputs.is_picture(x):
             outputs.write_picture(part / f"{name}.png", outputs.grid(x))
-        else:
+        elif not outputs.write_kind(part, x, name, config.get("data")):
             outputs.write_items(part, x, name)
     for file, content in found.items():
         half = folder / f".{file}.part"

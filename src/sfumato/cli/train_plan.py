@@ -39,8 +39,9 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     from sfumato.zoo.files import codec_config
 
     what = train_data.kind(job.data)
-    recipe = job.recipe or ("csdi" if what == "table" else "edm")
+    recipe = job.recipe or {"table": "csdi", **train_data.SUITED}.get(what, "edm")
     make = maker(recipe)
+    what = train_data.suited(what, recipe, make)
     if getattr(make, "paired", False):
         what = train_data.of_pairs(job.data, what, job.asked, recipe)
     known = [each.name for each in dataclasses.fields(make)]
@@ -74,6 +75,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         plan["size"] = source.event[-1]
     first, *sizes = source.event
     anywhere = not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
+    anywhere |= getattr(make, "unsized", False)
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
@@ -81,6 +83,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         "event": [first, *([None] * len(sizes) if anywhere else sizes)],
         **({"size": sizes} if anywhere else {}),  # of what is sampled, unless another is asked for
         **({"hertz": source.rate} if what == "sound" else {}),
+        **({"data": what} if what in train_data.SUITED else {}),
         **({"columns": list(source.columns)} if what == "table" else {}),
         "names": list(source.names),
         "training": plan
@@ -144,6 +147,7 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
 
     plan, what = config["training"], train_data.kind(job.data)
     what = "pairs" if plan.get("kind") == "pairs" else what
+    what = train_data.suited(what, config["recipe"], maker(config["recipe"]))
     if "kind" not in plan and what == "text":
         plan = plan | {"size": config["event"][0]}
     source = train_data.opened(job.data, what, plan)
