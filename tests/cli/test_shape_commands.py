@@ -58,3 +58,25 @@ def test_arrays_of_clouds_and_what_does_not_fit(shapes, tmp_path):
     (tmp_path / "a.txt").write_text("abc " * 100)
     done = sfumato("train", tmp_path / "a.txt", "--recipe", "point-cloud", "-o", tmp_path / "a")
     assert done.exit_code == 2 and "trained on points" in " ".join(done.stderr.replace("│", "").split())
+
+
+def test_strokes_to_drawings(tmp_path):
+    folder, run, out = tmp_path / "strokes", tmp_path / "run", tmp_path / "out"
+    folder.mkdir()
+    for i, code in enumerate(("00041", "00042", "00043")):
+        (folder / f"{code}.svg").write_text(f'<svg><path d="M0,0L{i + 1},2"/><path d="M3,3c1,1,2,2,3,{i}"/></svg>')
+    words = ["--set", "widths=[8,16,16,16]", "--set", "heads=2", "--set", "steps=3", "--size", 16, "--batch", 3, "-q"]
+    assert sfumato("train", folder, "-o", run, "--classes", "--steps", 2, "--preview", 2, *words).exit_code == 0
+    made = json.loads((run / "config.json").read_text())
+    assert made["recipe"] == "handwriting" and made["event"] == [3, 16] and made["names"] == ["A", "B", "C"]
+    assert (
+        made["fields"]["classes"] == 3 and made["codec"]["kind"] == "channels" and made["training"]["classes"] is True
+    )
+    assert sfumato("train", folder, "-o", run, "--resume", "--steps", 3, "-q").exit_code == 0
+    done = sfumato("sample", run, "-n", 2, "--cond", 1, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "sample-000.svg", "sample-001.svg"]
+    assert "<path" in (out / "sample-001.svg").read_text()
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 3, 8)))
+    done = sfumato("train", tmp_path / "x.npz", "--recipe", "handwriting", "-o", tmp_path / "a")
+    assert done.exit_code == 2 and "trained on strokes" in " ".join(done.stderr.replace("│", "").split())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
-KINDS = ("points",)  # of data whose items are written to files of their own
+KINDS = ("points", "strokes")  # of data whose items are written to files of their own
 
 
 @contextmanager
@@ -151,6 +151,11 @@ def write_kind(folder: Path, x: Tensor, name: str, kind: str | None, first: int 
 
         for i, points in enumerate(x, first):
             write_ply(folder / f"{name}-{i:03d}.ply", points)
+    elif kind == "strokes":
+        from sfumato.data.ink import write_svg
+
+        for i, steps in enumerate(x, first):
+            write_svg(folder / f"{name}-{i:03d}.svg", steps)
     return kind in KINDS
 
 

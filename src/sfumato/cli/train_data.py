@@ -19,7 +19,7 @@ ARRAYS = (".npy", ".npz")
 TEXTS = (".txt",)
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
-WINDOWS = {"text": 128, "sound": 4096, "points": 512}  # characters, samples, points of a training item
+WINDOWS = {"text": 128, "sound": 4096, "points": 512, "strokes": 64}  # in an item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
     "pictures": ("size", "channels", "fit", "classes", "augment"),
@@ -30,16 +30,19 @@ ONLY = {  # which options mean something for which kind
     "array": ("augment",),
     "pairs": ("size", "channels", "damage", "damaged"),
     "points": ("size",),
+    "strokes": ("size", "classes"),
+    "tunes": ("size",),
 }
-SUITED = {"points": "point-cloud"}  # kinds of data that one recipe alone takes
+SUITED = {"points": "point-cloud", "strokes": "handwriting", "tunes": "symbolic-music"}  # kinds that one recipe takes
 
 
 def kind(data: Path) -> str:
-    """pictures, shards, sound, table, text, array or points; of NAME:DIR the clean pictures that the set trains on.
+    """pictures, shards, sound, table, text, array, points or strokes; of NAME:DIR the clean pictures that the set trains on.
 
     Raises:
         FileNotFoundError, ValueError: if it is not there, or none of these.
     """
+    from sfumato.data.ink import inks
     from sfumato.data.layouts import parse
     from sfumato.data.points import shapes
     from sfumato.data.wave import sounds
@@ -51,7 +54,8 @@ def kind(data: Path) -> str:
             return "shards"
         if _any_picture(data):
             return "pictures"
-        return "sound" if sounds(data) else "points" if shapes(data) else "pictures"
+        found = {"sound": sounds, "points": shapes, "strokes": inks}
+        return next((name for name, look in found.items() if look(data)), "pictures")
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there.")
     suffix = data.suffix.lower()
@@ -93,7 +97,7 @@ def suited(what: str, recipe: str, make: Any) -> str:
     wants = getattr(make, "takes", None)
     if wants is None and what in SUITED:
         raise typer.BadParameter(f"{recipe} does not take data of the kind {what!r}: {SUITED[what]} does.")
-    if wants not in (None, what) and what != "array":
+    if wants not in (None, what) and (wants, what) != ("points", "array"):
         raise typer.BadParameter(f"{recipe} is trained on {wants}, these data are of the kind {what!r}.")
     return wants or what
 
@@ -113,12 +117,12 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
         return {name: asked.get(name, PICTURES[name]) for name in ("size", "channels")} | chosen
     if what in ("pictures", "shards"):
         return {name: asked.get(name, value) for name, value in PICTURES.items()}
-    return {"size": asked["size"]} if "size" in asked else {}
+    return {name: asked[name] for name in ("size", "classes") if name in asked and name in ONLY[what]}
 
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import damages, images, layouts, paired, points, tables, tar_shards, text, wave
+    from sfumato.data import damages, images, ink, layouts, paired, points, tables, tar_shards, text, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
@@ -142,6 +146,8 @@ def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
         return wave.WaveFolder(data, plan.get("size", WINDOWS["sound"]))
     if what == "table":
         return TableWindows(tables.read_table(data), plan.get("size"))
+    if what == "strokes":
+        return ink.Ink.read(data, plan.get("size", WINDOWS["strokes"]), classes=plan.get("classes", False))
     if what == "points":
         if data.is_dir():
             return points.Clouds.read(data, plan.get("size", WINDOWS["points"]))
