@@ -80,3 +80,27 @@ def test_strokes_to_drawings(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 3, 8)))
     done = sfumato("train", tmp_path / "x.npz", "--recipe", "handwriting", "-o", tmp_path / "a")
     assert done.exit_code == 2 and "trained on strokes" in " ".join(done.stderr.replace("│", "").split())
+
+
+def test_tunes_to_midi(tmp_path):
+    file, run, out = tmp_path / "a.abc", tmp_path / "run", tmp_path / "out"
+    bars = ["A4B4c4d4", "e4d4c4B4", "A8c8", "G4A4B8"]
+    tune = "|".join(bars * 4)
+    file.write_text(f"X:1\nL:1/16\nK:C\n{tune}\n\nX:2\nL:1/16\nK:G\n{tune}\n")
+    words = [f"--set={field}" for field in ("width=16", "heads=2", "feed=16", "hidden=16", "layers=1", "steps=3")]
+    words += ["--size", 32, "--batch", 3, "-q"]
+    assert sfumato("train", file, "-o", run, "--steps", 2, "--preview", 2, *words).exit_code == 0
+    made = json.loads((run / "config.json").read_text())
+    assert made["recipe"] == "symbolic-music" and made["event"] == [32] and made["codec"]["kind"] == "bars"
+    assert made["fields"]["code"] == len(made["codec"]["low"]) > 2
+    assert sfumato("train", file, "-o", run, "--resume", "--steps", 3, "-q").exit_code == 0
+    done = sfumato("sample", run, "-n", 2, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "sample-000.mid", "sample-001.mid"]
+    assert (out / "sample-001.mid").read_bytes()[:4] == b"MThd"
+    (tmp_path / "songs").mkdir()
+    file.rename(tmp_path / "songs" / "a.abc")
+    done = sfumato("train", tmp_path / "songs", "-o", tmp_path / "b", "--size", 32, "--dry-run")
+    assert done.exit_code == 0 and "symbolic-music" in done.stdout
+    done = sfumato("train", tmp_path / "songs", "-o", tmp_path / "b", "--set", "code=3")
+    assert done.exit_code == 2 and "decided by the data" in " ".join(done.stderr.replace("│", "").split())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
-KINDS = ("points", "strokes")  # of data whose items are written to files of their own
+KINDS = ("points", "strokes", "tunes")  # of data whose items are written to files of their own
 
 
 @contextmanager
@@ -156,6 +156,11 @@ def write_kind(folder: Path, x: Tensor, name: str, kind: str | None, first: int 
 
         for i, steps in enumerate(x, first):
             write_svg(folder / f"{name}-{i:03d}.svg", steps)
+    elif kind == "tunes":
+        from sfumato.data.tunes import write_midi
+
+        for i, tokens in enumerate(x, first):
+            write_midi(folder / f"{name}-{i:03d}.mid", tokens)
     return kind in KINDS
 
 

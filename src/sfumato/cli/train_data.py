@@ -19,7 +19,7 @@ ARRAYS = (".npy", ".npz")
 TEXTS = (".txt",)
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
-WINDOWS = {"text": 128, "sound": 4096, "points": 512, "strokes": 64}  # in an item
+WINDOWS = {"text": 128, "sound": 4096, "points": 512, "strokes": 64, "tunes": 128}  # in an item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
     "pictures": ("size", "channels", "fit", "classes", "augment"),
@@ -37,7 +37,7 @@ SUITED = {"points": "point-cloud", "strokes": "handwriting", "tunes": "symbolic-
 
 
 def kind(data: Path) -> str:
-    """pictures, shards, sound, table, text, array, points or strokes; of NAME:DIR the clean pictures that the set trains on.
+    """pictures, shards, sound, table, text, array, points, strokes, tunes; of NAME:DIR the clean pictures it trains on.
 
     Raises:
         FileNotFoundError, ValueError: if it is not there, or none of these.
@@ -45,6 +45,7 @@ def kind(data: Path) -> str:
     from sfumato.data.ink import inks
     from sfumato.data.layouts import parse
     from sfumato.data.points import shapes
+    from sfumato.data.tunes import SUFFIXES, tunes
     from sfumato.data.wave import sounds
 
     if parse(str(data)):
@@ -54,13 +55,13 @@ def kind(data: Path) -> str:
             return "shards"
         if _any_picture(data):
             return "pictures"
-        found = {"sound": sounds, "points": shapes, "strokes": inks}
+        found = {"sound": sounds, "points": shapes, "strokes": inks, "tunes": tunes}
         return next((name for name, look in found.items() if look(data)), "pictures")
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there.")
     suffix = data.suffix.lower()
     kinds = {".tar": "shards", **dict.fromkeys(ARRAYS, "array"), **dict.fromkeys(TEXTS, "text")}
-    kinds |= dict.fromkeys(TABLES, "table")
+    kinds |= dict.fromkeys(TABLES, "table") | dict.fromkeys(SUFFIXES, "tunes")
     if suffix not in kinds:
         raise ValueError(
             "training data are a folder of pictures, sounds, shapes or .tar shards, or a .npy, .npz, .csv, .parquet, "
@@ -122,7 +123,7 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import damages, images, ink, layouts, paired, points, tables, tar_shards, text, wave
+    from sfumato.data import damages, images, ink, layouts, paired, points, tables, tar_shards, text, tunes, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
@@ -146,6 +147,8 @@ def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
         return wave.WaveFolder(data, plan.get("size", WINDOWS["sound"]))
     if what == "table":
         return TableWindows(tables.read_table(data), plan.get("size"))
+    if what == "tunes":
+        return tunes.Tunes.read(data, plan.get("size", WINDOWS["tunes"]))
     if what == "strokes":
         return ink.Ink.read(data, plan.get("size", WINDOWS["strokes"]), classes=plan.get("classes", False))
     if what == "points":

@@ -107,7 +107,7 @@ class Recipe:
     """Offsets of a pen that diffuse, and the flag of each, a Bernoulli number that the network gives beside the noise.
 
         L = E |eps - eps_hat(x_n, alpha_n, text)|^2 + E alpha_n^2 BCE(pen, pen_hat),
-        x_{n-1} = (x_n - sigma_n eps_hat) / sqrt(1 - beta_n) + sqrt(1 - alpha_{n-1}^2) z  ("new": alpha_{n-1} D + noise),
+        x_{n-1} = (x_n - sigma_n eps_hat) / sqrt(1 - beta_n) + sqrt(1 - alpha_{n-1}^2) z  ("new"),
         the pen that of the last call.
 
     The new sampler forgets x_n, so that it shrinks the spread of what it draws: of data N(0, 1) and an exact D the
