@@ -107,7 +107,7 @@ def test_the_grid():
     tokens = tunes.grid([(60, F(1, 8)), (None, F(1, 16)), (72, F(3, 16))])
     assert tokens.tolist() == [2 + 12, 1, 0, 2 + 24, 1, 1]
     assert tunes.grid([(96, F(1, 16))]).tolist() == [2 + 24]  # down by octaves, the least that serves
-    assert tunes.grid([(30, F(1, 16))]).tolist() == [2 + 30]
+    assert tunes.grid([(30, F(1, 16))]).tolist() == [2 + 6]
     thirds = tunes.grid([(60 + i, F(1, 12)) for i in range(3)])
     assert thirds.tolist() == [14, 15, 1, 16]  # at 0, 1.33, 2.67 sixteenths
     assert tunes.grid([(60, F(1, 64)), (62, F(1, 16))]).tolist() == [16]  # a note too short for its place gives way

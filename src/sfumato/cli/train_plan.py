@@ -52,6 +52,9 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     plan = train_data.settle(what, job.asked)
     seed = job.asked.get("seed", 0)
     source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
+    for name in getattr(source, "decided", ()):
+        if name in chosen:
+            raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     small = len(source) < train_data.FEW
     augment = job.asked.get("augment", 0.12 if small and what in ("pictures", "shards") and "augment" in known else 0.0)
     if augment:

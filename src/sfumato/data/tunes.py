@@ -203,9 +203,11 @@ def _track(raw: bytes) -> list[tuple[int, int, int, bool]]:
             status, at = raw[at], at + 1
         if status == 0xFF:
             at += 1
-            at += number()
+            skipped = number()
+            at += skipped
         elif status in (0xF0, 0xF7):
-            at += number()
+            skipped = number()
+            at += skipped
         elif status >> 4 in (0x8, 0x9):
             if status & 15 != 9:  # drums
                 found.append((tick, len(found), raw[at], status >> 4 == 9 and raw[at + 1] > 0))
@@ -221,7 +223,12 @@ def grid(notes: list[Note]) -> Tensor | None:
     if not pitches or max(pitches) - min(pitches) >= HIGH - LOW:
         return None
     shift = next(
-        (12 * n for n in range(-10, 11) if min(pitches) + 12 * n >= LOW and max(pitches) + 12 * n < HIGH), None
+        (
+            12 * n
+            for n in sorted(range(-10, 11), key=abs)
+            if min(pitches) + 12 * n >= LOW and max(pitches) + 12 * n < HIGH
+        ),
+        None,
     )
     if shift is None:
         return None
@@ -247,6 +254,7 @@ class Tunes:
     """
 
     names: tuple[str, ...] = ()
+    decided = ("code",)  # field of the recipe that is settled by the codec
 
     def __init__(self, tunes: list[Tensor], length: int = 128, code: int = 42) -> None:
         if length < BAR or length % BAR:

@@ -71,9 +71,8 @@ class Recipe:
         z_{n-1} ~ q(z_{n-1} | z_n, clip(D, -1, 1)),   infilling: known bars <- alpha_{n-1} z_0 + sigma_{n-1} eps.
 
     Latents are (B, code, bars), each number scaled to [-1, 1] by its range over the training bars: draws beyond that
-    are cut. `infill` overwrites what is known at the level that the step arrives at (the code: at the one it leaves), so
-    that it ends exact; as all replacement it is biased: for Gaussian latents the rest is drawn as if its bars knew the
-    others only through what the denoiser made of their noisy copies.
+    are cut. `infill` overwrites what is known at the level where the step ends (the code: where it begins), so
+    that it ends exact; as all replacement it is biased: the rest knows what is kept through noisy copies alone.
 
     The code of a bar is the principal components of its 16 sixteenth notes (`codecs.Bars`), in place of MusicVAE on two
     bars (ours): it is part of the saved codec, which components are kept too. Adam at 1e-3, batches of 64, 500,000

@@ -155,7 +155,7 @@ def read_codec(config: Mapping[str, Any]) -> Codec:
         return Bars(rows, *(tuple(codec[name]) for name in ("mean", "low", "high")))
     if kind != "affine":
         raise ValueError(
-            f"codecs of kind 'affine', 'channels', 'quantized', 'alphabet', 'bars' can be read, got {kind!r}."
+            f"codecs of kind 'affine', 'channels', 'quantized', 'alphabet' and 'bars' can be read, got {kind!r}."
         )
     return Affine(float(codec["scale"]), float(codec["shift"]))
 
