@@ -42,8 +42,8 @@ class Bars(Codec):
         """
         x = F.one_hot(windows.reshape(-1, BAR), symbols).flatten(1).double()
         mean = x.mean(0)
-        _, values, rows = torch.linalg.svd(x - mean, full_matrices=False)
-        kept = min(code, int((values > 1e-6 * len(x) ** 0.5).sum()))
+        values, columns = torch.linalg.eigh(x.T.cov(correction=0))
+        rows, kept = columns.T.flip(0), min(code, int((values > 1e-10).sum()))  # the largest first
         if not kept:
             raise ValueError("all bars are the same: there is nothing to learn.")
         z = (x - mean) @ rows[:kept].T

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.codecs import Channels
-from sfumato.data.files import beside, present
+from sfumato.data.files import below, beside, present
 from sfumato.noise import Seeds
 
 SUFFIXES = (".json", ".svg")
@@ -159,10 +159,7 @@ class Ink:
 
 def inks(path: Path) -> list[Path]:
     """The .json and .svg files below a folder, sorted, hidden ones and hanzi-writer's own lists left out."""
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    hidden = (file for file in found if any(p.startswith(".") for p in file.relative_to(path).parts))
-    skipped = {*hidden, *path.rglob("package.json"), *path.rglob("all.json")}
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file not in skipped)
+    return [file for file in below(path, SUFFIXES) if file.name not in ("package.json", "all.json")]
 
 
 def hanzi(root: Path, characters: str) -> list[Strokes]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.codecs import Affine
-from sfumato.data.files import beside, present
+from sfumato.data.files import below, beside, present
 from sfumato.noise import Seeds
 
 SUFFIXES = (".obj", ".ply", ".stl", ".off", ".xyz")
@@ -179,8 +179,7 @@ class Clouds:
 
 def shapes(path: Path) -> list[Path]:
     """The shape files below a folder, sorted, hidden ones left out."""
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
+    return below(path, SUFFIXES)
 
 
 def furniture(root: Path, *words: str) -> tuple[list[NDArray[np.float64]], list[str]]:

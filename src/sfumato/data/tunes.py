@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sfumato.codecs.bars import BAR, HOLD, REST, Bars
-from sfumato.data.files import beside, present
+from sfumato.data.files import below, beside, present
 from sfumato.noise import Seeds
 
 SUFFIXES = (".abc", ".mid", ".midi")
@@ -294,8 +294,7 @@ class Tunes:
 
 def tunes(path: Path) -> list[Path]:
     """The tune files below a folder, sorted, hidden ones left out."""
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
+    return below(path, SUFFIXES)
 
 
 def corpus(root: Path, *folders: str) -> list[list[Note]]:
