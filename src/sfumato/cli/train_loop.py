@@ -161,7 +161,7 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> 
             outputs.write_sounds(part, x, name, config["hertz"])
         elif outputs.is_picture(x):
             outputs.write_picture(part / f"{name}.png", outputs.grid(x))
-        else:
+        elif not outputs.write_kind(part, x, name, config.get("data")):
             outputs.write_items(part, x, name)
     for file, content in found.items():
         half = folder / f".{file}.part"

@@ -39,8 +39,9 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     from sfumato.zoo.files import codec_config
 
     what = train_data.kind(job.data)
-    recipe = job.recipe or ("csdi" if what == "table" else "edm")
+    recipe = job.recipe or {"table": "csdi", **train_data.SUITED}.get(what, "edm")
     make = maker(recipe)
+    what = train_data.suited(what, recipe, make)
     heard = getattr(make, "heard", False)
     if heard and what != "sound":
         raise typer.BadParameter(f"{recipe} is trained on sounds: give a folder of them.")
@@ -56,6 +57,9 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         plan.setdefault("size", chosen.get("crop", make.crop))
     seed = job.asked.get("seed", 0)
     source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
+    for name in getattr(source, "decided", ()):
+        if name in chosen:
+            raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     small = len(source) < train_data.FEW
     augment = job.asked.get("augment", 0.12 if small and what in ("pictures", "shards") and "augment" in known else 0.0)
     if augment:
@@ -80,7 +84,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if len(source.event) < 3 and what != "array":
         plan["size"] = source.event[-1]
     first, *sizes = source.event
-    anywhere = heard or (not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2)
+    anywhere = not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
+    anywhere |= heard or getattr(make, "unsized", False)
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
@@ -88,6 +93,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         "event": [first, *([None] * len(sizes) if anywhere else sizes)],
         **({"size": sizes} if anywhere else {}),  # of what is sampled, unless another is asked for
         **({"hertz": source.rate} if what == "sound" else {}),
+        **({"data": what} if what in train_data.SUITED else {}),
         **({"columns": list(source.columns)} if what == "table" else {}),
         "names": list(source.names),
         "training": plan
@@ -151,6 +157,7 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
 
     plan, what = config["training"], train_data.kind(job.data)
     what = "pairs" if plan.get("kind") == "pairs" else what
+    what = train_data.suited(what, config["recipe"], maker(config["recipe"]))
     if "kind" not in plan and what == "text":
         plan = plan | {"size": config["event"][0]}
     source = train_data.opened(job.data, what, plan)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.codecs import Affine
-from sfumato.data.files import present
+from sfumato.data.files import below, present
 from sfumato.noise import Seeds
 
 PLAIN = (".wav",)
@@ -163,5 +163,4 @@ def peaked(source: WaveFolder) -> Affine:
 
 def sounds(path: Path) -> list[Path]:
     """The sound files below a folder, sorted, hidden ones left out."""
-    found = (file for file in path.rglob("*") if file.suffix.lower() in PLAIN + OTHER and file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
+    return below(path, PLAIN + OTHER)
