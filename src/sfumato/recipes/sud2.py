@@ -39,9 +39,9 @@ class Recipe(Restorer):
     t is.
 
     Rows of a batch are pairs where cond["paired"], (B,), is not 0; all of them without it, as `sfumato train` gives
-    them: then it is a regression, and the prior is of no use. The prior is a DDPM of the x_0 of all rows (there is nothing else to train it
-    on), trained for the first `prior_steps` steps, then frozen (ours; the paper's was trained before, on other clean
-    pictures). Nothing is drawn: `enhance` is one pass of m, and its samples are alike.
+    them: then it is a regression, and the prior is of no use. The prior is a DDPM of the x_0 of all rows (there is
+    nothing else to train it on), trained for the first `prior_steps` steps, then frozen (ours; the paper's was trained
+    before, on other clean pictures). Nothing is drawn: `enhance` is one pass of m, and its samples are alike.
 
     Weights and times of the paper are not known to us: w, `low` and `high` are ours, as are one denoising step and one
     draw of the noise. The paper's cycle through a learned code of the damage is left out.
