@@ -72,9 +72,6 @@ class StructureLoss(Denoising):
         """sum_s |g_s(y_s) - x_s|_1, (B,)."""
         net = self.denoiser.net
         assert isinstance(net, Structured)
-        guesses = net.structure(cond["image"])[1]
-        total: Tensor = sum(  # type: ignore[assignment]
-            (each - clean).abs().flatten(1).mean(1)
-            for each, clean in zip(guesses, net.structure.small(x0), strict=True)
-        )
+        parts = zip(net.structure(cond["image"])[1], net.structure.small(x0), strict=True)
+        total: Tensor = sum((guess - clean).abs().flatten(1).mean(1) for guess, clean in parts)  # type: ignore[assignment]
         return total
