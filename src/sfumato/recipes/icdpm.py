@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from sfumato.denoisers import Denoiser, Preconditioned
+from sfumato.denoisers import Denoiser
 from sfumato.nets.structured import Structured
 from sfumato.noise import Noise
-from sfumato.processes import Gaussian
 from sfumato.recipes import sr3
-from sfumato.training import Denoising, Uniform
+from sfumato.training import Uniform
+from sfumato.training.absolute import AbsoluteNoise
 from sfumato.training.times import TimeLaw
 
 EXAMPLE = """\
@@ -51,7 +51,7 @@ class Recipe(sr3.Recipe):
         return StructureLoss(denoiser, Uniform(0.5 / self.levels, 1.0), self.weight)
 
 
-class StructureLoss(Denoising):
+class StructureLoss(AbsoluteNoise):
     """|eps - eps_hat|_1 + weight sum_s |g_s(y_s) - x_s|_1, means over each sample, (B,)."""
 
     def __init__(self, denoiser: Denoiser, times: TimeLaw, weight: float) -> None:
@@ -60,13 +60,7 @@ class StructureLoss(Denoising):
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
-        denoiser = self.denoiser
-        assert isinstance(denoiser, Preconditioned) and isinstance(denoiser.process, Gaussian)
-        t = self.times(denoiser.process, len(x0), noise).to(x0.device)
-        eps = noise.normal(x0)
-        xt = denoiser.process.perturb(x0, t, eps)
-        error = (eps - denoiser.process.eps(xt, denoiser(xt, t, cond).mean, t)).abs().flatten(1).mean(1)
-        return error + self.guided * self.guess(x0, cond)
+        return super().forward(x0, cond, noise) + self.guided * self.guess(x0, cond)
 
     def guess(self, x0: Tensor, cond: Any) -> Tensor:
         """sum_s |g_s(y_s) - x_s|_1, (B,)."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser
 from sfumato.nets.implicit import AnyScale, small
 from sfumato.noise import Noise
-from sfumato.processes import Gaussian
 from sfumato.recipes import sr3
-from sfumato.training import Denoising, Uniform
+from sfumato.training import Uniform
+from sfumato.training.absolute import AbsoluteNoise
 from sfumato.training.times import TimeLaw
 
 EXAMPLE = """\
@@ -64,7 +64,7 @@ class Recipe(sr3.Recipe):
         return ScaleLoss(denoiser, Uniform(0.5 / self.levels, 1.0), self.low, self.high)
 
 
-class ScaleLoss(Denoising):
+class ScaleLoss(AbsoluteNoise):
     """|eps - eps_hat|_1, means, (B,), given x_0 made small by one s ~ U(low, high)."""
 
     def __init__(self, denoiser: Denoiser, times: TimeLaw, low: float, high: float) -> None:
@@ -75,13 +75,7 @@ class ScaleLoss(Denoising):
 
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
-        denoiser = self.denoiser
-        assert isinstance(denoiser.process, Gaussian)
         u = float(noise.uniform(torch.empty(len(x0), dtype=torch.float64))[0])
         scale = self.low + (self.high - self.low) * u
         told = {"image": small(x0, scale), "scale": torch.full((len(x0),), scale, dtype=torch.float64)}
-        t = self.times(denoiser.process, len(x0), noise).to(x0.device)
-        eps = noise.normal(x0)
-        xt = denoiser.process.perturb(x0, t, eps)
-        guess = denoiser.process.eps(xt, denoiser(xt, t, told).mean, t)
-        return (eps - guess).abs().flatten(1).mean(1)
+        return super().forward(x0, told, noise)

@@ -16,7 +16,7 @@ from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Process, Table, Time
 from sfumato.recipes.restorer import Restorer
 from sfumato.samplers import DDIM
-from sfumato.training import Denoising
+from sfumato.training.absolute import AbsoluteNoise
 
 EXAMPLE = """\
 sfumato train FOLDER --recipe shadow-diffusion --damage shadow --size 32 -o run
@@ -125,7 +125,7 @@ class Antithetic:
         return torch.cat([n, self.levels + 1.0 - n])[:batch] / self.levels
 
 
-class ShadowLoss(Denoising):
+class ShadowLoss(AbsoluteNoise):
     """|eps - f|_1 + weight |m' - 1[mean_c (x_0 - y) >= 0.05]|_1 + |h x_0 - y|^2, sums over the channels of each pixel,
     divided by the numbers of x_0: (B,)."""
 
@@ -136,16 +136,13 @@ class ShadowLoss(Denoising):
     def forward(self, x0: Tensor, cond: Any, noise: Noise) -> Tensor:
         """The loss of each sample, (B,)."""
         denoiser = self.denoiser
-        assert isinstance(denoiser, Shadowed) and isinstance(denoiser.process, Gaussian)
-        t = self.times(denoiser.process, len(x0), noise).to(x0.device)
-        eps = noise.normal(x0)
-        xt = denoiser.process.perturb(x0, t, eps)
-        estimate = denoiser(xt, t, cond)
+        assert isinstance(denoiser, Shadowed)
+        error, estimate = self.error(x0, cond, noise)
         assert estimate.aux is not None
         clean, seen = (x0 + 1.0) / 2.0, (cond["image"] + 1.0) / 2.0
         shadow = ((clean - seen).mean(1, keepdim=True) >= DIFFERENCE).to(x0)
         parts = (
-            (eps - denoiser.process.eps(xt, estimate.mean, t)).abs(),
+            error,
             self.mask_weight * (estimate.aux["mask"] - shadow).abs(),
             (denoiser.light(cond) * clean - seen).square(),
         )
