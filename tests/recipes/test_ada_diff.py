@@ -126,7 +126,7 @@ def test_the_adaptation_converges_to_the_least_squares_fit() -> None:
 
 
 def test_the_adaptation_is_to_the_absolute_error() -> None:
-    """Half of an image, measured with one number far off: the absolute error is least at the half, the square is not."""
+    """Half of an image, measured with one number far off: the absolute error is least at the half, the square not."""
     _, m = scan(1)
     basis = Noise(3).normal(torch.empty(1, 2, 4, 6, dtype=torch.float64))
     y = m.operator(0.5 * basis)
