@@ -10,7 +10,7 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser
 from sfumato.nets.structured import Structured
 from sfumato.noise import Noise
-from sfumato.recipes import sr3
+from sfumato.recipes.sr3 import Recipe as Enlarging
 from sfumato.training import Uniform
 from sfumato.training.absolute import AbsoluteNoise
 from sfumato.training.times import TimeLaw
@@ -21,7 +21,7 @@ sfumato enhance blurred.png --model run --samples 4 -o out"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Enlarging):
     """SR3 whose encoder is guided by a regression on grey, small versions of y, which damages differ in less.
 
     At factors s = 2, 4, ... (the levels of the U-Net below the first) a small network guesses x_s, the clean picture in

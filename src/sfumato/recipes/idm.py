@@ -11,7 +11,7 @@ from torch import Tensor
 from sfumato.denoisers import Denoiser
 from sfumato.nets.implicit import AnyScale, small
 from sfumato.noise import Noise
-from sfumato.recipes import sr3
+from sfumato.recipes.sr3 import Recipe as Enlarging
 from sfumato.training import Uniform
 from sfumato.training.absolute import AbsoluteNoise
 from sfumato.training.times import TimeLaw
@@ -22,7 +22,7 @@ sfumato enhance small.png --model run --samples 4 -o out"""
 
 
 @dataclass(frozen=True)
-class Recipe(sr3.Recipe):
+class Recipe(Enlarging):
     """SR3 for any scale: a small picture's features, read at any size, beside x_t and in the decoder.
 
     e = E(y, size) is concatenated with x_t; at each stage of the decoder, features F of e are mixed with its own,
