@@ -7,6 +7,7 @@ times as accurate as `uniform` at 50 steps. `default` names what the library run
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from sfumato.processes import Gaussian, Table
 
@@ -160,6 +161,25 @@ def table(process: Table, steps: int, *, spacing: str = "trailing") -> tuple[flo
     else:
         raise ValueError(f"spacing is trailing, leading, linspace or quadratic, got {spacing!r}.")
     return (*(n / N for n in levels), 0.0)
+
+
+def free(process: Gaussian, betas: Sequence[float]) -> tuple[float, ...]:
+    """The grid of a list beta_1 .. beta_S of its own: alpha^2 = prod_{i <= s} (1 - beta_i), s = S .. 1, and 0.
+
+    It need not begin at t = 1: then `sample` wants a start of its own.
+
+    Source: Kong et al. 2021 (2009.09761) appendix B.
+
+    Raises:
+        ValueError: for an empty list, or betas outside (0, 1).
+    """
+    if not betas or not all(0.0 < beta < 1.0 for beta in betas):
+        raise ValueError(f"betas lie in (0, 1), one at least, got {tuple(betas)}.")
+    log, found = 0.0, [0.0]
+    for beta in betas:
+        log += math.log1p(-beta)
+        found.append(process.time_of(log - math.log(-math.expm1(log))))
+    return tuple(reversed(found))
 
 
 def travel(times: tuple[float, ...], *, jump: int = 10, repeats: int = 10) -> tuple[float, ...]:

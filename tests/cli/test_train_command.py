@@ -176,11 +176,11 @@ def test_errors_have_their_codes(digits, tmp_path):
     (tmp_path / "x.doc").write_text("1,2")
     table = [
         ([tmp_path / "none.npz"], 3, "is not there"),
-        ([tmp_path / "x.doc"], 3, "a folder of pictures, sounds or .tar shards, or a .npy, .npz"),
+        ([tmp_path / "x.doc"], 3, "a folder of pictures, sounds, shapes or .tar shards, or a .npy, .npz"),
         (
             [digits, "--size", 8],
             2,
-            "--size is for pictures and shards and sound and table and text and pairs: these data are of the kind",
+            "--size is for pictures and shards and sound and table and text and pairs and points and",
         ),
         ([digits, "--set", "widhts=[8]"], 2, "widths"),
         ([digits, "--set", "channels=3"], 2, "channels is decided by the data"),

@@ -41,3 +41,12 @@ def test_scales_are_held(flow):
 def test_one_number_is_too_few():
     with pytest.raises(ValueError, match="at least 2 numbers"):
         RealNVP(1, noise=sf.Noise(0))
+
+
+def test_there_and_back_is_the_identity_with_opposite_volumes(flow):
+    flow.log_scale.data.add_(0.3)
+    u = sf.Noise(1).normal(torch.zeros(4, 5).double())
+    x, volume = flow(u)
+    back, other = flow.inverse(x)
+    assert torch.allclose(back, u, atol=1e-10) and not torch.allclose(x, u)
+    assert torch.allclose(other, -volume, atol=1e-10)

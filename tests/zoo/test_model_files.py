@@ -177,7 +177,7 @@ def test_unknown_recipes_fields_and_codecs_are_named(model: Model, tmp_path: Pat
         ({"fields": {"width": 3}}, "the recipe 'edm' has no field 'width'. Nearest: widths"),
         (
             {"codec": {"kind": "wavelet"}},
-            "codecs of kind 'affine', 'channels', 'quantized' and 'alphabet' can be read, got 'wavelet'",
+            "codecs of kind 'affine', 'channels', 'quantized', 'alphabet' and 'bars' can be read, got 'wavelet'",
         ),
     ):
         path.write_text(json.dumps({**config, **change}))
@@ -211,7 +211,7 @@ def test_models_that_a_config_cannot_hold_are_not_saved(model: Model, tmp_path: 
 
     with pytest.raises(ValueError, match="only a model of a recipe"):
         Model(Affine(), model.denoiser, {"event": [3, None, None]}).save(tmp_path / "x")
-    with pytest.raises(ValueError, match="Affine codec, Channels, Quantized, Alphabet, got Odd"):
+    with pytest.raises(ValueError, match="Affine codec, Channels, Quantized, Alphabet, Bars, got Odd"):
         Model(Odd(), model.denoiser, model.config).save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

@@ -1,4 +1,4 @@
-"""`sfumato enhance FILE --model RUN`: a damaged picture, by a model that was trained on pairs."""
+"""`sfumato enhance FILE --model RUN`: a damaged picture or sound, by a model that was trained on pairs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Settings:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The damaged picture; a clean one with --damage.")],
+    file: Annotated[Path, typer.Argument(help="The damaged picture, or a sound; a clean picture with --damage.")],
     *,
     model: Annotated[str, typer.Option(help="A shipped name, a folder, a training run's folder, or a Hub id.")],
     damage: Annotated[
@@ -66,7 +66,9 @@ def command(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Restore a picture with a model that has seen such damage: the result, its samples and spread, and a manifest."""
+    """Restore a picture or a sound with a model that has seen such damage: the result, its samples, and a manifest.
+
+    A vocoder is given a sound too, and makes one of its mel frames."""
     fields = pairs(settings)
     wanted = Settings(
         str(file), model, damage, factor, mask, samples, steps, sampler, batch, seed, fields, device, dtype.value
@@ -90,7 +92,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     sampler: Any = kind and kind(**options.checked(kind, wanted.fields))
     console.emit("start", command="enhance", settings=asdict(wanted))
     if dry:
-        size = " x ".join(map(str, y.shape[2:]))
+        size = " x ".join(map(str, y.shape[2:])) + (" samples" if y.ndim == 3 else "")
         console.data(f"would enhance {wanted.file}, {size}, with {wanted.model}, into {out}")
         console.emit("done", dry_run=True)
         return
@@ -103,11 +105,12 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
     if clean is not None:
         found = {"psnr": float(metrics.psnr(result.mean.clamp(0.0, 1.0), clean).mean())}
         found["psnr_input"] = float(metrics.psnr(y, clean).mean())
+    several = "the first of" if y.ndim == 3 else "the mean of"  # phases of sounds differ: their mean is no sound
     content = {
         "command": "enhance",
         "settings": asdict(wanted),
         "sampler": result.solver,
-        "restored": "the one sample" if wanted.samples == 1 else f"the mean of {wanted.samples} samples",
+        "restored": "the one sample" if wanted.samples == 1 else f"{several} {wanted.samples} samples",
         "streams": "Seeds.keyed(seed, (item, sample))",
         "nfe": result.nfe,
         "inputs": {name: outputs.digest_of(wanted.path(name)) for name in ("file", "mask") if getattr(wanted, name)},
@@ -115,7 +118,10 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
         "seconds": round(time.perf_counter() - began, 3),
     }
     with outputs.writing(out) as part:
-        content |= restored.pictures(part, y, result)
+        if y.ndim == 3:
+            restored.sounds(part, result, model.config["hertz"])
+        else:
+            content |= restored.pictures(part, y, result)
         outputs.write_manifest(part, content)
         names = sorted(path.name for path in part.iterdir())
     for name in names:
@@ -123,7 +129,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
         console.data(str(out / name))
     for name, value in found.items():
         console.data(f"{name} {value:.4g}")
-    console.note(f"restored.png is {content['restored']}.")
+    console.note(f"restored.{'wav' if y.ndim == 3 else 'png'} is {content['restored']}.")
     console.emit("done", out=str(out), nfe=result.nfe, **found)
 
 
@@ -142,6 +148,8 @@ def given(wanted: Settings, model: Model) -> tuple[Tensor, dict[str, Tensor], Te
     from sfumato.noise import Noise
 
     dtype = getattr(torch, wanted.dtype)
+    if "hertz" in model.config:
+        return heard(wanted, model).to(device=wanted.device, dtype=dtype), {}, None
     x = inputs.read(wanted.path("file"))
     if len(x) == 1 and model.event[0] == 3:
         x = x.expand(3, -1, -1)
@@ -169,3 +177,28 @@ def given(wanted: Settings, model: Model) -> tuple[Tensor, dict[str, Tensor], Te
         beside["mask"] = (mask >= 0.5).float()
     rows = {key: value[None].to(device=wanted.device, dtype=dtype) for key, value in beside.items()}
     return x[None].to(device=wanted.device, dtype=dtype), rows, None if clean is None else clean[None].to(dtype)
+
+
+def heard(wanted: Settings, model: Model) -> Tensor:
+    """The sound (1, 1, L) as the model takes it, data space, its channels averaged.
+
+    Raises:
+        typer.BadParameter: for an option of pictures.
+        ValueError: for a sound that does not fit.
+    """
+    import torch
+
+    from sfumato.data.wave import read_wave
+    from sfumato.zoo import files
+
+    for name in ("damage", "factor", "mask"):
+        if getattr(wanted, name):
+            raise typer.BadParameter(f"--{name} is for pictures: this model is for sounds; leave it out.")
+    samples, hertz = read_wave(wanted.path("file"))
+    if not samples.size:
+        raise ValueError(f"{wanted.file} holds no sound: it has no samples.")
+    recipe = files.made(model.config)
+    if not hasattr(recipe, "received"):
+        raise ValueError("this model makes sounds of nothing: `sfumato sample` draws from it.")
+    found: Tensor = recipe.received(torch.from_numpy(samples.mean(0))[None, None], hertz)
+    return found

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+KINDS = ("points", "strokes", "tunes")  # of data whose items are written to files of their own
 
 
 @contextmanager
@@ -141,6 +142,26 @@ def write_sounds(folder: Path, x: Tensor, name: str, hertz: int, first: int = 0)
 
     for i, sound in enumerate(x, first):
         write_wave(folder / f"{name}-{i:03d}.wav", sound, hertz)
+
+
+def write_kind(folder: Path, x: Tensor, name: str, kind: str | None, first: int = 0) -> bool:
+    """One file for each item of a kind that has a format of its own, numbered from `first`; False for other kinds."""
+    if kind == "points":
+        from sfumato.data.points import write_ply
+
+        for i, points in enumerate(x, first):
+            write_ply(folder / f"{name}-{i:03d}.ply", points)
+    elif kind == "strokes":
+        from sfumato.data.ink import write_svg
+
+        for i, steps in enumerate(x, first):
+            write_svg(folder / f"{name}-{i:03d}.svg", steps)
+    elif kind == "tunes":
+        from sfumato.data.tunes import write_midi
+
+        for i, tokens in enumerate(x, first):
+            write_midi(folder / f"{name}-{i:03d}.mid", tokens)
+    return kind in KINDS
 
 
 def write_picture(path: Path, x: Tensor) -> None:

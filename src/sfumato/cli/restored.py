@@ -73,3 +73,14 @@ def pictures(part: Path, y: Tensor, result: Result) -> dict[str, Any]:
     white = max(float(spread.max()), 1e-12)
     outputs.write_picture(part / "spread.png", spread / white)
     return {"spread_white": white}
+
+
+def sounds(part: Path, result: Result, hertz: int) -> None:
+    """Writes the first sample, and where there are several all of them and their mean."""
+    from sfumato.cli import outputs
+    from sfumato.data.wave import write_wave
+
+    write_wave(part / "restored.wav", result.samples[0, 0], hertz)
+    if len(result.samples) > 1:
+        write_wave(part / "mean.wav", result.mean[0], hertz)
+        outputs.write_sounds(part, result.samples[:, 0], "sample", hertz)

@@ -128,7 +128,7 @@ def run(wanted: Settings, out: Path, console: Console, *, dry: bool = False) -> 
             outputs.write_texts(part, written, "sample")
         elif "hertz" in model.config:
             outputs.write_sounds(part, x, "sample", model.config["hertz"])
-        else:
+        elif not outputs.write_kind(part, x, "sample", model.config.get("data")):
             outputs.write_items(part, x, "sample")
         if outputs.is_picture(x):
             outputs.write_picture(part / "grid.png", outputs.grid(x))
@@ -186,7 +186,7 @@ def draw(wanted: Settings, model: Model, sampler: Any, rows: range, cond: Any, p
         steps=wanted.steps,
         sampler=sampler,
         scale=wanted.scale,
-        size=tuple(wanted.size * 2 if len(wanted.size) == 1 else wanted.size) or None,
+        size=wanted.size[0] if len(wanted.size) == 1 else tuple(wanted.size) or None,
         batch=wanted.batch,
         dtype=getattr(torch, wanted.dtype),
         progress=progress,
@@ -219,6 +219,8 @@ class Blocks:
                     outputs.write_texts(part, [text(row) for row in x], "sample", rows.start)
                 elif "hertz" in model.config:
                     outputs.write_sounds(part, x, "sample", model.config["hertz"], rows.start)
+                elif outputs.write_kind(part, x, "sample", model.config.get("data"), rows.start):
+                    pass
                 elif outputs.is_picture(x):
                     outputs.write_items(part, x, "sample", rows.start)
                 else:  # one array a block

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sfumato.training.ranks import Ranks
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: settings, checkpoint, metrics, samples.")]
-DATA = "A folder of pictures, sounds or .tar shards; a .npy, .npz, .csv, .parquet, .tar or .txt file."
+DATA = "A folder of pictures, sounds, shapes, strokes or .tar shards; a .npy, .npz, .csv, .parquet, .tar or .txt file."
 
 
 def register(app: typer.Typer) -> None:

@@ -19,7 +19,7 @@ ARRAYS = (".npy", ".npz")
 TEXTS = (".txt",)
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 PICTURES: dict[str, Any] = {"size": 64, "channels": 3, "fit": "resize", "classes": False}
-WINDOWS = {"text": 128, "sound": 4096}  # characters, samples of a training item
+WINDOWS = {"text": 128, "sound": 4096, "points": 512, "strokes": 64, "tunes": 128}  # in an item
 FEW = 5000  # items below which the preset "small" holds
 ONLY = {  # which options mean something for which kind
     "pictures": ("size", "channels", "fit", "classes", "augment"),
@@ -29,16 +29,23 @@ ONLY = {  # which options mean something for which kind
     "text": ("size",),
     "array": ("augment",),
     "pairs": ("size", "channels", "damage", "damaged"),
+    "points": ("size",),
+    "strokes": ("size", "classes"),
+    "tunes": ("size",),
 }
+SUITED = {"points": "point-cloud", "strokes": "handwriting", "tunes": "symbolic-music"}  # kinds that one recipe takes
 
 
 def kind(data: Path) -> str:
-    """pictures, shards, sound, table, text or array; of NAME:DIR the clean pictures that the set trains on.
+    """pictures, shards, sound, table, text, array, points, strokes, tunes; of NAME:DIR the clean pictures it trains on.
 
     Raises:
         FileNotFoundError, ValueError: if it is not there, or none of these.
     """
+    from sfumato.data.ink import inks
     from sfumato.data.layouts import parse
+    from sfumato.data.points import shapes
+    from sfumato.data.tunes import SUFFIXES, tunes
     from sfumato.data.wave import sounds
 
     if parse(str(data)):
@@ -46,16 +53,19 @@ def kind(data: Path) -> str:
     if data.is_dir():
         if any(data.glob("*.tar")):
             return "shards"
-        return "sound" if sounds(data) and not _any_picture(data) else "pictures"
+        if _any_picture(data):
+            return "pictures"
+        found = {"sound": sounds, "points": shapes, "strokes": inks, "tunes": tunes}
+        return next((name for name, look in found.items() if look(data)), "pictures")
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there.")
     suffix = data.suffix.lower()
     kinds = {".tar": "shards", **dict.fromkeys(ARRAYS, "array"), **dict.fromkeys(TEXTS, "text")}
-    kinds |= dict.fromkeys(TABLES, "table")
+    kinds |= dict.fromkeys(TABLES, "table") | dict.fromkeys(SUFFIXES, "tunes")
     if suffix not in kinds:
         raise ValueError(
-            "training data are a folder of pictures, sounds or .tar shards, or a .npy, .npz, .csv, .parquet, .tar or "
-            f".txt file, got {data.name}."
+            "training data are a folder of pictures, sounds, shapes or .tar shards, or a .npy, .npz, .csv, .parquet, "
+            f".tar or .txt file, got {data.name}."
         )
     return kinds[suffix]
 
@@ -79,6 +89,20 @@ def of_pairs(data: Path, what: str, asked: dict[str, Any], recipe: str) -> str:
     return "pairs"
 
 
+def suited(what: str, recipe: str, make: Any) -> str:
+    """The kind of the data to this recipe: an array holds clouds for one of clouds.
+
+    Raises:
+        typer.BadParameter: for data that the recipe is not for.
+    """
+    wants = getattr(make, "takes", None)
+    if wants is None and what in SUITED:
+        raise typer.BadParameter(f"{recipe} does not take data of the kind {what!r}: {SUITED[what]} does.")
+    if wants not in (None, what) and (wants, what) != ("points", "array"):
+        raise typer.BadParameter(f"{recipe} is trained on {wants}, these data are of the kind {what!r}.")
+    return wants or what
+
+
 def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The settings of a reader, from what was asked for.
 
@@ -94,12 +118,12 @@ def settle(what: str, asked: dict[str, Any]) -> dict[str, Any]:
         return {name: asked.get(name, PICTURES[name]) for name in ("size", "channels")} | chosen
     if what in ("pictures", "shards"):
         return {name: asked.get(name, value) for name, value in PICTURES.items()}
-    return {"size": asked["size"]} if "size" in asked else {}
+    return {name: asked[name] for name in ("size", "classes") if name in asked and name in ONLY[what]}
 
 
 def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
     """The data as a source of items."""
-    from sfumato.data import damages, images, layouts, paired, tables, tar_shards, text, wave
+    from sfumato.data import damages, images, ink, layouts, paired, points, tables, tar_shards, text, tunes, wave
     from sfumato.data.arrays import Arrays
     from sfumato.data.table_windows import TableWindows
 
@@ -123,9 +147,39 @@ def opened(data: Path, what: str, plan: dict[str, Any]) -> Any:
         return wave.WaveFolder(data, plan.get("size", WINDOWS["sound"]))
     if what == "table":
         return TableWindows(tables.read_table(data), plan.get("size"))
+    if what == "tunes":
+        return tunes.Tunes.read(data, plan.get("size", WINDOWS["tunes"]))
+    if what == "strokes":
+        return ink.Ink.read(data, plan.get("size", WINDOWS["strokes"]), classes=plan.get("classes", False))
+    if what == "points":
+        if data.is_dir():
+            return points.Clouds.read(data, plan.get("size", WINDOWS["points"]))
+        return points.Clouds.of_array(array(data), plan.get("size"))
     if what == "text":
         return text.Text(text.read(data), plan.get("size", WINDOWS["text"]))
     return Arrays.read(data)
+
+
+def heard(source: Any, recipe: Any) -> tuple[Any, Any]:
+    """The recipe with what the sounds decide, and the sounds with what it is told of them."""
+    from sfumato.data.wave import Heard, peaked
+
+    if source.event[-1] % recipe.hop:
+        raise typer.BadParameter(
+            f"a window is a multiple of the hop of {recipe.hop} samples: --size is {source.event[-1]}."
+        )
+    recipe = recipe.fitted(peaked(source).encode(source.windows.unsqueeze(1)))
+    return recipe, Heard(source, recipe.damaged, recipe.told)
+
+
+def array(data: Path) -> Any:
+    """The one array of a .npy or .npz file, "x" where there are several."""
+    from sfumato.data.numpy_files import read_arrays
+
+    held = read_arrays(data)
+    if "x" not in held and len(held) != 1:
+        raise ValueError(f'{data} holds {", ".join(held) or "nothing"}: name the data "x".')
+    return held.get("x", next(iter(held.values())))
 
 
 def categories(source: Any, make: Any, recipe: str, known: Sequence[str], chosen: dict[str, Any]) -> Any:
@@ -154,12 +208,15 @@ def guess(source: Any, *, whole: bool) -> dict[str, Any]:
     """Fields that the data decide, or suggest."""
     from sfumato.data.text import Text
 
+    if hasattr(source, "fields"):  # that such data decide, for its own recipe
+        return dict(source.fields(len(source) < FEW))
     if isinstance(source, Text):
         few = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.1 if len(source) < FEW else 0.0}  # (ours)
         return {**few, "length": source.event[0], "levels": len(source.codec.symbols), "logistic": False}
     sizes = {"channels": source.event[0], "dims": len(source.event) - 1, "classes": len(source.names)}
+    rate = {"hertz": source.rate} if hasattr(source, "rate") else {}
     series = {"strategy": "prior", "scheme": "v"} if hasattr(source, "columns") else {}  # windows, without a condition
-    return network(source.event, len(source), whole=whole) | sizes | series
+    return network(source.event, len(source), whole=whole) | sizes | rate | series
 
 
 def network(event: tuple[int, ...], items: int, *, whole: bool) -> dict[str, Any]:

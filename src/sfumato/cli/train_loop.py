@@ -147,7 +147,7 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> 
 
         cond = torch.arange(DRAWN) % model.classes
     seed = config["training"]["seed"]
-    if config["training"].get("kind") == "pairs":
+    if config["training"].get("kind") == "pairs" or "hertz" in config.get("fields", {}):
         x = pairs_of(model, source, seed)
     else:
         x = model.sample(DRAWN, seed=seed, steps=CALLS, cond=cond)
@@ -157,9 +157,11 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> 
     with outputs.collecting() as (part, found):
         if isinstance(codec, Alphabet):
             (part / f"{name}.txt").write_text("\n\n".join(text(row) for row in x), "utf-8")
+        elif "hertz" in config.get("fields", {}):
+            outputs.write_sounds(part, x, name, config["hertz"])
         elif outputs.is_picture(x):
             outputs.write_picture(part / f"{name}.png", outputs.grid(x))
-        else:
+        elif not outputs.write_kind(part, x, name, config.get("data")):
             outputs.write_items(part, x, name)
     for file, content in found.items():
         half = folder / f".{file}.part"
@@ -168,13 +170,19 @@ def preview(out: Path, config: dict[str, Any], step: TrainStep, source: Any) -> 
 
 
 def pairs_of(model: Any, source: Any, seed: int) -> Any:
-    """Damaged pictures, what the model makes of them, and the clean ones, a row each."""
+    """Damaged pictures or sounds, what the model makes of them, and the clean ones, a row each."""
     import torch
 
     from sfumato.noise import Seeds
 
     items = [item % len(source) for item in range(SHOWN)]
-    clean, cond = source.batch(items, Seeds.keyed(seed, (("preview", row) for row in range(SHOWN))))
+    noise = Seeds.keyed(seed, (("preview", row) for row in range(SHOWN)))
+    if hasattr(source, "damaged"):  # sounds
+        clean, _ = source.batch(items, noise)
+        y = model.codec.decode(source.damaged(clean, noise))
+        steps = min(CALLS, model.config["fields"].get("steps", CALLS))
+        return torch.cat([y, model.enhance(y, seed=seed, steps=steps).mean, model.codec.decode(clean)])
+    clean, cond = source.batch(items, noise)
     parts = {key: model.codec.decode(value) for key, value in cond.items()}
     y = parts.pop("image")
     found = model.enhance(y, beside=parts, seed=seed, steps=CALLS)

@@ -16,7 +16,7 @@ from sfumato.cli.console import Console
 from sfumato.cli.options import checked, one_of
 from sfumato.cli.train_options import BEFORE, FREE
 
-OURS = ("channels", "dims", "classes", "length")  # fields that the data decide
+OURS = ("channels", "dims", "classes", "length", "hertz")  # fields that the data decide
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,13 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     from sfumato.zoo.files import codec_config
 
     what = train_data.kind(job.data)
-    recipe = job.recipe or ("csdi" if what == "table" else "edm")
+    recipe = job.recipe or {"table": "csdi", **train_data.SUITED}.get(what, "edm")
     make = maker(recipe)
-    if getattr(make, "paired", False):
+    what = train_data.suited(what, recipe, make)
+    heard = getattr(make, "heard", False)
+    if heard and what != "sound":
+        raise typer.BadParameter(f"{recipe} is trained on sounds: give a folder of them.")
+    if getattr(make, "paired", False) and not heard:
         what = train_data.of_pairs(job.data, what, job.asked, recipe)
     known = [each.name for each in dataclasses.fields(make)]
     chosen = checked(make, job.fields)
@@ -49,8 +53,13 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         if name in chosen:
             raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     plan = train_data.settle(what, job.asked)
+    if heard:
+        plan.setdefault("size", chosen.get("crop", make.crop))
     seed = job.asked.get("seed", 0)
     source = train_data.opened(job.data, what, plan | {"augment": job.asked.get("augment"), "seed": seed})
+    for name in getattr(source, "decided", ()):
+        if name in chosen:
+            raise typer.BadParameter(f"{name} is decided by the data: leave --set {name} out.")
     small = len(source) < train_data.FEW
     augment = job.asked.get("augment", 0.12 if small and what in ("pictures", "shards") and "augment" in known else 0.0)
     if augment:
@@ -66,6 +75,8 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
     if "patch" in guess and "patch" in known and hasattr(source, "columns"):
         guess["patch"] = max(1, source.event[1] // 32)  # of the two-axis network: 32 tokens a window
     whole = make(**{**{k: v for k, v in guess.items() if k in known}, **chosen})
+    if heard:
+        whole, source = train_data.heard(source, whole)
     # A picture has many crops: a batch of pairs may hold several of one.
     few = 16 if what == "pairs" else len(source)
     count = job.asked.get("batch", min(few, 64 if math.prod(source.event) <= 4096 else 16))
@@ -74,6 +85,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         plan["size"] = source.event[-1]
     first, *sizes = source.event
     anywhere = not getattr(whole, "attention", ()) and not getattr(whole, "groups", 0) and len(sizes) == 2
+    anywhere |= heard or getattr(make, "unsized", False)
     config: dict[str, Any] = {
         "recipe": recipe,
         "fields": dataclasses.asdict(whole),
@@ -81,6 +93,7 @@ def begin(job: Job) -> tuple[dict[str, Any], Any]:
         "event": [first, *([None] * len(sizes) if anywhere else sizes)],
         **({"size": sizes} if anywhere else {}),  # of what is sampled, unless another is asked for
         **({"hertz": source.rate} if what == "sound" else {}),
+        **({"data": what} if what in train_data.SUITED else {}),
         **({"columns": list(source.columns)} if what == "table" else {}),
         "names": list(source.names),
         "training": plan
@@ -144,12 +157,15 @@ def _same(job: Job, config: dict[str, Any]) -> Any:
 
     plan, what = config["training"], train_data.kind(job.data)
     what = "pairs" if plan.get("kind") == "pairs" else what
+    what = train_data.suited(what, config["recipe"], maker(config["recipe"]))
     if "kind" not in plan and what == "text":
         plan = plan | {"size": config["event"][0]}
     source = train_data.opened(job.data, what, plan)
     make = maker(config["recipe"])
     if "base" in config:
         return fitted(source, config)
+    if getattr(make, "heard", False):
+        return train_data.heard(source, make(**frozen(config["fields"])))[1]
     known = [each.name for each in dataclasses.fields(make)]
     return train_data.categories(source, make, config["recipe"], known, config["fields"])
 

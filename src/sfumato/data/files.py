@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,12 @@ def present(path: Path) -> Path:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes).")
     return path
+
+
+def below(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files below a folder with one of these suffixes (in lower case), sorted, hidden ones left out."""
+    found = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
 
 
 @contextmanager

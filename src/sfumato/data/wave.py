@@ -7,6 +7,7 @@ with the extra `audio`. Data space is [-1, 1], full scale.
 from __future__ import annotations
 
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.codecs import Affine
-from sfumato.data.files import present
+from sfumato.data.files import below, present
 from sfumato.noise import Seeds
 
 PLAIN = (".wav",)
@@ -123,7 +124,43 @@ class WaveFolder:
         return self.codec.encode(self.windows[items].unsqueeze(1)), None
 
 
+class Heard:
+    """The windows of a `WaveFolder`, each with what is heard of it: items are (x0, told(damaged(x0))).
+
+    The numbers are divided by one factor, so that the loudest sample is 0.95.
+
+    Args:
+        source: windows of one length.
+        damaged: (x0, noise) to the sound that is given instead, (B, 1, length) model space.
+        told: that sound to a condition.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        source: WaveFolder,
+        damaged: Callable[[Tensor, Seeds], Tensor],
+        told: Callable[[Tensor], dict[str, Tensor]],
+    ) -> None:
+        self.source, self.damaged, self.told = source, damaged, told
+        self.codec = peaked(source)
+        self.event, self.rate = source.event, source.rate
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, items: list[int], noise: Seeds) -> tuple[Tensor, dict[str, Tensor]]:
+        """(x0, cond): (B, 1, length) in model space, and what is told of each."""
+        x0 = self.codec.encode(self.source.windows[items].unsqueeze(1))
+        return x0, self.told(self.damaged(x0, noise))
+
+
+def peaked(source: WaveFolder) -> Affine:
+    """The codec whose model space has its largest number at 0.95."""
+    return Affine(float(source.windows.abs().max()) / 0.95, 0.0)
+
+
 def sounds(path: Path) -> list[Path]:
     """The sound files below a folder, sorted, hidden ones left out."""
-    found = (file for file in path.rglob("*") if file.suffix.lower() in PLAIN + OTHER and file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
+    return below(path, PLAIN + OTHER)

@@ -159,10 +159,14 @@ class Preconditioned(Denoiser):
         c_noise = self.clock(t) if self.clock else c.c_noise
         if not (isinstance(process.scale, float) and process.scale == 1.0):
             # Elementwise: the network is told the level, one number a row, and the rest follows sigma itself.
-            c = self.scheme(expand(alpha, xt), process.sigma(t))
+            c = self._elementwise(c, expand(alpha, xt), process.sigma(t))
         shift = process.shift(t, xt)
         u = xt if isinstance(shift, float) else xt - shift
         return self._estimate(u, c, self._run(u * expand(c.c_in, u), c_noise, cond))
+
+    def _elementwise(self, c: Scheme, alpha: Coefficient, sigma: Tensor) -> Scheme:
+        """The numbers where sigma has an elementwise scale, from those of the bare level."""
+        return self.scheme(alpha, sigma)
 
     def _estimate(self, u: Tensor, c: Scheme, out: Tensor) -> Estimate:
         c_skip, c_out = expand(c.c_skip, u), expand(c.c_out, u)

@@ -44,10 +44,23 @@ class RealNVP(nn.Module):
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         x, total = u, self.log_scale.sum()
-        for order, inner, outer in zip(self.orders, self.inner, self.outer, strict=True):
-            a, b = order[: u.shape[1] // 2], order[u.shape[1] // 2 :]
-            s, h = outer(torch.nn.functional.silu(inner(x[:, a]))).chunk(2, 1)
-            s = 2 * torch.tanh(s / 2)
+        for layer in range(len(self.orders)):
+            b, s, h = self._coupling(layer, x)
             x = x.index_copy(1, b.to(x.device), x[:, b] * s.exp() + h)
             total = total + s.sum(1)
         return x * self.log_scale.exp() + self.shift, total.expand(len(u))
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, d) to (u (B, d), log |det du/dx| (B,))."""
+        u, total = (x - self.shift) * (-self.log_scale).exp(), -self.log_scale.sum()
+        for layer in reversed(range(len(self.orders))):
+            b, s, h = self._coupling(layer, u)
+            u = u.index_copy(1, b.to(u.device), (u[:, b] - h) * (-s).exp())
+            total = total - s.sum(1)
+        return u, total.expand(len(x))
+
+    def _coupling(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which numbers a layer moves, the logarithm of their scale and their shift, from those that it keeps."""
+        order, half = self.orders[layer], x.shape[1] // 2
+        s, h = self.outer[layer](torch.nn.functional.silu(self.inner[layer](x[:, order[:half]]))).chunk(2, 1)
+        return order[half:], 2 * torch.tanh(s / 2), h

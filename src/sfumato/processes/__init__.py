@@ -7,6 +7,7 @@ from sfumato.processes.binomial import Bernoulli, Binomial
 from sfumato.processes.categories import Categories, Jumping
 from sfumato.processes.discrete import Discrete
 from sfumato.processes.gaussian import Gaussian
+from sfumato.processes.high_band import HighBand
 from sfumato.processes.learned import LearnedEnds, LearnedSchedule
 from sfumato.processes.neighbours import Neighbours
 from sfumato.processes.pinned import Brownian, Pinned, Tent
@@ -32,6 +33,7 @@ __all__ = [
     "GammaNoise",
     "Gaussian",
     "Geometric",
+    "HighBand",
     "Jumping",
     "LearnedEnds",
     "LearnedSchedule",

@@ -40,6 +40,7 @@ class Anchored(Gaussian):
         anchor: m(y), broadcastable to x; None until `bind` gives it.
         scale: elementwise factor of sigma: 1.0, or a tensor with all axes of x, (1 or B, *event).
         read: takes the anchor out of a condition; the condition itself by default, `entry(key)` for a dict.
+        spread: takes the scale out of a condition, where that is what decides it.
 
     Source: Luo et al. 2023 (2301.11699) eq. 6 for the form; Lee et al. 2021 (2106.06406) eq. 3 for the scale.
     """
@@ -48,12 +49,15 @@ class Anchored(Gaussian):
     anchor: Tensor | None = None
     scale: float | Tensor = 1.0
     read: Callable[[Any], Tensor] | None = None
+    spread: Callable[[Any], Tensor] | None = None
 
     def bind(self, cond: Any) -> Anchored:
-        """The process with its anchor taken from `cond`; unchanged once an anchor is there, or without a condition."""
+        """The process with its anchor, and its scale where `spread` is given, taken from `cond`; unchanged once an
+        anchor is there, or without a condition."""
         if self.anchor is not None or cond is None:
             return self
-        return replace(self, anchor=self.read(cond) if self.read else cond)
+        scale = self.spread(cond) if self.spread else self.scale
+        return replace(self, anchor=self.read(cond) if self.read else cond, scale=scale)
 
     def alpha(self, t: Time) -> Coefficient:
         return self.inner.alpha(t)

@@ -67,6 +67,23 @@ def learned(process: Process, estimate: Estimate, xt: Tensor, t: Time, s: Time, 
     return _law(process, estimate, xt, t, s, floor, between)
 
 
+def between(share: float) -> Reverse:
+    """The law whose standard deviation is share sqrt(beta) + (1 - share) sqrt(btilde), share in [0, 1].
+
+    Source: Luo & Hu 2021 (2103.01458), public code ("flexibility").
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"the share of the large deviation lies in [0, 1], got {share}.")
+
+    def law(process: Process, estimate: Estimate, xt: Tensor, t: Time, s: Time, floor: Coefficient = 0.0) -> Normal:
+        def mixed(beta: Any, btilde: Any) -> Any:
+            return share * lib(beta).sqrt(beta) + (1.0 - share) * lib(btilde).sqrt(btilde)
+
+        return _law(process, estimate, xt, t, s, floor, mixed)
+
+    return law
+
+
 def _law(
     process: Process,
     estimate: Estimate,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato import grids
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
 from sfumato.processes import Gaussian, Table, expand
@@ -107,11 +108,7 @@ class Recipe:
 
     def times(self, betas: tuple[float, ...]) -> tuple[float, ...]:
         """The grid of found betas: prod_{i <= n} (1 - beta_i) for n = N .. 1, and 0; give `sample` its own start x1."""
-        process, log, found = self.process(), 0.0, [0.0]
-        for beta in betas:
-            log += math.log1p(-beta)
-            found.append(_time(process, math.exp(log)))
-        return tuple(reversed(found))
+        return grids.free(self.process(), betas)
 
 
 class StepLoss(nn.Module):

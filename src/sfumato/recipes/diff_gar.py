@@ -12,8 +12,9 @@ from sfumato.recipes.sr3 import Recipe as Plain
 from sfumato.samplers import DDIM
 
 EXAMPLE = """\
+mkdir worse
 python -c 'import sfumato as sf; from pathlib import Path; from sfumato.data.images import read_image, write_image
-make = sf.recipes.load("diff-gar").Recipe().damage(sf.load("photo").denoiser); Path("worse").mkdir()
+make = sf.recipes.load("diff-gar").Recipe().damage(sf.load("photo").denoiser)
 for i, file in enumerate(sorted(Path("FOLDER").glob("*.png"))):
     write_image(Path("worse") / file.name, make(read_image(file), sf.Noise(i))["image"])'
 sfumato train FOLDER --recipe diff-gar --damaged worse --size 32 -o run

@@ -7,6 +7,7 @@ from sfumato.training.discrete import DiscreteChain, Jumps, OrderAgnostic
 from sfumato.training.ema import Ema
 from sfumato.training.fit import Data, TrainStep, fit
 from sfumato.training.matching import Matching, Pairs, Source, items, normal, reflow, straightness
+from sfumato.training.noise_error import NoiseError
 from sfumato.training.objectives import (
     Denoising,
     NoiseMoment,
@@ -30,6 +31,7 @@ from sfumato.training.score_matching import DenoisingScore, ImplicitScore
 from sfumato.training.staged import Staged
 from sfumato.training.times import (
     Antithetic,
+    BetweenLevels,
     CosMap,
     Levels,
     LogitNormal,
@@ -49,6 +51,7 @@ from sfumato.training.variational import Chain, Hybrid, Likelihood, Variational
 __all__ = [
     "Antithetic",
     "Averages",
+    "BetweenLevels",
     "Chain",
     "ConsistencyTraining",
     "ContinuousConsistency",
@@ -70,6 +73,7 @@ __all__ = [
     "LowDiscrepancy",
     "Matching",
     "Mode",
+    "NoiseError",
     "NoiseMoment",
     "OrderAgnostic",
     "Pairs",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfumato.likelihood import log_snr_rate
 from sfumato.noise import Noise
-from sfumato.processes import Gaussian, Process
+from sfumato.processes import Gaussian, Process, Table
 
 TimeLaw = Callable[[Process, int, Noise], Tensor]
 
@@ -138,6 +138,25 @@ class Antithetic:
         t = Steps(self.steps)(process, batch, noise)
         half = (batch + 1) // 2
         return torch.cat([t[:half], 1.0 + 1.0 / self.steps - t[: batch - half]])
+
+
+@dataclass(frozen=True)
+class BetweenLevels:
+    """alpha uniform between two neighbouring levels of a table, each pair with probability 1 / N; the first is 1.
+
+    s ~ U{1 .. N}, alpha ~ U(l_s, l_{s-1}), l_0 = 1. Source: Chen et al. 2021 (2009.00713) section 2.2, algorithm 1.
+    """
+
+    table: Table
+
+    def __call__(self, process: Process, batch: int, noise: Noise) -> Tensor:
+        u = noise.uniform(torch.empty(batch, dtype=torch.float64)) * self.table.steps
+        levels = torch.tensor((1.0, *self.table.alpha_bars), dtype=torch.float64).sqrt()
+        s = u.floor().long()
+        alpha = levels[s + 1] + (u - s) * (levels[s] - levels[s + 1])
+        alpha = alpha.clamp(max=1.0 - 1e-12)  # rounding may reach 1, where there is no noise to predict
+        t: Tensor = self.table.time_of(2.0 * alpha.log() - torch.log1p(-alpha.square()))
+        return t
 
 
 @dataclass(frozen=True)

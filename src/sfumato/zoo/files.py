@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sfumato import recipes
 from sfumato.codecs import Affine, Alphabet, Channels, Codec, Quantized
+from sfumato.codecs.bars import Bars
 from sfumato.denoisers import Denoiser
 from sfumato.training import runs
 from sfumato.zoo import hub
@@ -149,8 +150,13 @@ def read_codec(config: Mapping[str, Any]) -> Codec:
         return Alphabet(str(codec["symbols"]))
     if kind == "channels":
         return Channels(tuple(codec["scale"]), tuple(codec["shift"]))
+    if kind == "bars":
+        rows = tuple(tuple(row) for row in codec["basis"])
+        return Bars(rows, *(tuple(codec[name]) for name in ("mean", "low", "high")))
     if kind != "affine":
-        raise ValueError(f"codecs of kind 'affine', 'channels', 'quantized' and 'alphabet' can be read, got {kind!r}.")
+        raise ValueError(
+            f"codecs of kind 'affine', 'channels', 'quantized', 'alphabet' and 'bars' can be read, got {kind!r}."
+        )
     return Affine(float(codec["scale"]), float(codec["shift"]))
 
 
@@ -160,8 +166,10 @@ def codec_config(codec: Codec) -> dict[str, Any]:
     Raises:
         ValueError: for a codec that a config cannot hold.
     """
-    if not isinstance(codec, Affine | Channels | Quantized | Alphabet):
-        raise ValueError(f"a config holds an Affine codec, Channels, Quantized, Alphabet, got {type(codec).__name__}.")
+    if not isinstance(codec, Affine | Channels | Quantized | Alphabet | Bars):
+        raise ValueError(
+            f"a config holds an Affine codec, Channels, Quantized, Alphabet, Bars, got {type(codec).__name__}."
+        )
     return {"kind": type(codec).__name__.lower(), **dataclasses.asdict(codec)}
 
 

@@ -193,7 +193,8 @@ class Model:
         shapes.fit(self.event, tuple(y.shape[1:]))
         event, codec = tuple(y.shape[1:]), self._codec(tuple(y.shape[1:]))
         others = {key: codec.encode(v) if v.ndim == y.ndim else v for key, v in (beside or {}).items()}
-        cond = {"image": codec.encode(y), **others}
+        z, heard = codec.encode(y), getattr(recipe, "heard", False)
+        cond = {"image": recipe.padded(z) if heard else z, **others}  # frames of a sound are whole
         guided = recipe.guide(self.denoiser)
         denoiser = Counted(self._sized(guided, event) if recipe.spatial else guided)
         times = recipe.times() if steps is None else recipe.times(steps)
@@ -203,15 +204,13 @@ class Model:
         parts = []
         for part in chunks:
             index = [rows[i] for i in part]
-            noise = Seeds.keyed(seed, index)
+            noise, given = Seeds.keyed(seed, index), conditions.rows(cond, [item for item, _ in index])
             with torch.no_grad():
-                told = recipe.condition(
-                    self.denoiser, conditions.rows(cond, [item for item, _ in index]), noise.at("condition")
-                )
-            way = sampler or recipe.sampler_given(told)
-            x0 = drawn(denoiser.given(told), way, times, recipe.state(told), noise, tick)
+                told = recipe.condition(self.denoiser, given, noise.at("condition"))
+            way, like = sampler or recipe.sampler_given(told), given["image"] if heard else recipe.state(told)
+            x0 = drawn(denoiser.given(told), way, times, like, noise, tick)
             parts.append(codec.decode(recipe.picture(self.denoiser, x0, told)))
-        x0 = torch.cat(parts)
+        x0 = torch.cat(parts)[..., : event[-1]]
         nfe = denoiser.calls // max(len(chunks), 1)
         return Result(x0.reshape(samples, len(y), *x0.shape[1:]), repr(sampler or recipe.sampler()), "", nfe)
 
