@@ -21,6 +21,8 @@ from sfumato.cli.show import example_of
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"
 PAGES = ROOT / "docs" / "methods"
+# Kinds of the catalogue whose methods are networks that learn from data
+TRAINED = r"\b(trained|supervised|series|audio|speech|music|ink|3d|video|editing|text-to-image)\b"
 FIGURES = ROOT / "benchmarks" / "data" / "figures"
 CAPTIONS = ROOT / "docs" / "pictures" / "captions.json"  # of the pictures that do not speak for themselves, by hand
 WORLDS = ROOT / "benchmarks" / "data" / "solvers_world.json"
@@ -54,7 +56,7 @@ class Row(NamedTuple):
         """works, partly (with what is missing) or not yet."""
         if not self.recipe:
             return "not yet"
-        trained = re.search(r"\b(trained|supervised)\b", self.kind)
+        trained = re.search(TRAINED, self.kind)
         missing = (["no test"] if not self.test else []) + (["no figure"] if trained and not self.figure else [])
         return f"partly: {', '.join(missing)}" if missing else "works"
 
