@@ -50,7 +50,7 @@ def needed() -> None:
         ImportError: without it.
     """
     try:
-        import ray.data  # noqa: F401
+        import ray.data  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         raise ImportError("this engine needs Ray: pip install 'sfumato[ray]'.") from error
 
