@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.denoisers import Denoiser
 from sfumato.noise import Noise
@@ -125,6 +127,17 @@ def close(a: Tensor | float, b: Tensor | float, tolerance: float = 1e-12) -> Non
     assert not bool(torch.isnan(a).any() or torch.isnan(b).any()), (a, b)
     gap = torch.where(a == b, 0.0, (a - b).abs() / (1.0 + b.abs()))
     assert float(gap.max()) <= tolerance, f"off by {float(gap.max()):.3g}: {a} against {b}"
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def shaken(net: Net, share: float = 0.05) -> Net:
+    """A network in float64 whose weights were all moved by a normal draw (torch's own stream): none is 0 any more."""
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(share * torch.randn_like(p))
+    return net.double()
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

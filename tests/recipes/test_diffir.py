@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from worlds_for_tests import close, normal
+from worlds_for_tests import close, normal, shaken
 
 import sfumato as sf
 from sfumato.codecs import Affine
@@ -20,11 +20,7 @@ SMALL = {"channels": 1, "widths": (8,), "size": 6, "encoder": 4, "depth": 1}
 def made(**more: object) -> tuple[Recipe, OfVector]:
     torch.manual_seed(0)
     recipe = Recipe(**{**SMALL, **more})
-    D = recipe.model()
-    with torch.no_grad():
-        for p in D.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return recipe, D.double()
+    return recipe, shaken(recipe.model())
 
 
 @pytest.mark.parametrize("T", [1, 4, 16])

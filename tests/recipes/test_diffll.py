@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from worlds_for_tests import close, normal
+from worlds_for_tests import close, normal, shaken
 
 import sfumato as sf
 from sfumato.codecs import Affine
@@ -25,11 +25,7 @@ SMALL = {"channels": 1, "widths": (8,), "details": 4, "calls": 2, "inside": 2}
 def made(**more: object) -> tuple[Recipe, LowBand]:
     torch.manual_seed(0)
     recipe = Recipe(**{**SMALL, **more})
-    D = recipe.model()
-    with torch.no_grad():
-        for p in D.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return recipe, D.double()
+    return recipe, shaken(recipe.model())
 
 
 def by_the_paper(e: float, v: float, bars: list[float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from worlds_for_tests import close, normal
+from worlds_for_tests import close, normal, shaken
 
 import sfumato as sf
 from sfumato.codecs import Affine
@@ -118,11 +118,7 @@ def test_a_corrected_estimate_moves_the_state_and_leaves_its_noise() -> None:
 def made(**more: object) -> tuple[Recipe, Corrected]:
     torch.manual_seed(0)
     recipe = Recipe(**{**SMALL, **more})
-    D = recipe.model()
-    with torch.no_grad():
-        for p in D.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return recipe, D.double()
+    return recipe, shaken(recipe.model())
 
 
 def test_the_corrector_is_asked_where_noise_is_above_the_signal_once_a_step() -> None:

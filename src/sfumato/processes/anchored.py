@@ -8,6 +8,7 @@ on them unchanged.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,8 +32,39 @@ def entry(key: str) -> Callable[[Any], Tensor]:
     return read
 
 
+class Pulled(Gaussian):
+    """alpha x_0 + (1 - alpha) anchor + sigma eps on a schedule, `inner`; a subclass says what the anchor is."""
+
+    inner: Gaussian
+
+    @abstractmethod
+    def _anchor(self, like: Tensor) -> Tensor:
+        """The anchor of states like this one."""
+
+    def alpha(self, t: Time) -> Coefficient:
+        return self.inner.alpha(t)
+
+    def shift(self, t: Time, like: Tensor) -> Tensor:
+        return expand(1.0 - self.inner.alpha(exact(t)), like) * self._anchor(like)
+
+    def shift_rate(self, t: Time, like: Tensor) -> Tensor:
+        return -expand(self.inner.rates(exact(t))[0], like) * self._anchor(like)
+
+    def log_snr(self, t: Time) -> Coefficient:
+        return self.inner.log_snr(t)
+
+    def time_of(self, log_snr: Time) -> Coefficient:
+        return self.inner.time_of(log_snr)
+
+    def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
+        return self.inner.rates(t)
+
+    def _level(self, t: Time) -> Coefficient:
+        return self.inner.sigma(t)
+
+
 @dataclass(frozen=True)
-class Anchored(Gaussian):
+class Anchored(Pulled):
     """alpha x_0 + (1 - alpha) anchor + scale sigma eps, with alpha and sigma of `inner`.
 
     Args:
@@ -59,35 +91,14 @@ class Anchored(Gaussian):
         scale = self.spread(cond) if self.spread else self.scale
         return replace(self, anchor=self.read(cond) if self.read else cond, scale=scale)
 
-    def alpha(self, t: Time) -> Coefficient:
-        return self.inner.alpha(t)
-
     def sigma(self, t: Time) -> Coefficient:
         level = self._level(t)
         return level if isinstance(self.scale, float) and self.scale == 1.0 else self._times_scale(level)
-
-    def shift(self, t: Time, like: Tensor) -> Tensor:
-        return expand(1.0 - self.inner.alpha(exact(t)), like) * self._anchor(like)
-
-    def shift_rate(self, t: Time, like: Tensor) -> Tensor:
-        return -expand(self.inner.rates(exact(t))[0], like) * self._anchor(like)
-
-    def log_snr(self, t: Time) -> Coefficient:
-        return self.inner.log_snr(t)
-
-    def time_of(self, log_snr: Time) -> Coefficient:
-        return self.inner.time_of(log_snr)
-
-    def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
-        return self.inner.rates(t)
 
     def prior(self, like: Tensor) -> Normal:
         """N(anchor, (scale sigma(1))^2), with the mean that the anchor has at t = 1."""
         law = self.inner.prior(like)
         return Normal(law.mean + self.shift(1.0, like), self._scaled(law.std, like))
-
-    def _level(self, t: Time) -> Coefficient:
-        return self.inner.sigma(t)
 
     def _anchor(self, like: Tensor) -> Tensor:
         if self.anchor is None:

@@ -19,7 +19,8 @@ from torch import Tensor
 from sfumato.estimate import Estimate
 from sfumato.laws import Law, Normal
 from sfumato.noise import Noise
-from sfumato.processes.base import Coefficient, Time, exact, expand
+from sfumato.processes.anchored import Pulled
+from sfumato.processes.base import Coefficient, Time
 from sfumato.processes.gaussian import Gaussian
 
 Band = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ class InBand(Normal):
 
 
 @dataclass(frozen=True)
-class HighBand(Gaussian):
+class HighBand(Pulled):
     """dx = f P x dt + g P dw with alpha and sigma of `inner`; the low band is `low`, I - P.
 
     Args:
@@ -74,26 +75,11 @@ class HighBand(Gaussian):
         """P x."""
         return x - self.low(x)
 
-    def alpha(self, t: Time) -> Coefficient:
-        return self.inner.alpha(t)
+    def _anchor(self, like: Tensor) -> Tensor:
+        return self.low(like)
 
     def sigma(self, t: Time) -> Coefficient:
         return self.inner.sigma(t)
-
-    def shift(self, t: Time, like: Tensor) -> Tensor:
-        return expand(1.0 - self.inner.alpha(exact(t)), like) * self.low(like)
-
-    def shift_rate(self, t: Time, like: Tensor) -> Tensor:
-        return -expand(self.inner.rates(exact(t))[0], like) * self.low(like)
-
-    def log_snr(self, t: Time) -> Coefficient:
-        return self.inner.log_snr(t)
-
-    def time_of(self, log_snr: Time) -> Coefficient:
-        return self.inner.time_of(log_snr)
-
-    def rates(self, t: Time) -> tuple[Coefficient, Coefficient]:
-        return self.inner.rates(t)
 
     def marginal(self, x0: Tensor, t: Time) -> InBand:
         """x_0 in the low band, N(alpha x_0, sigma^2) outside it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from sfumato.samplers import Sampler
 
 
 @dataclass(frozen=True)
-class Restorer:
+class Restorer(ABC):
     """A U-Net that sees the damaged picture beside x_t: items are (x0, {"image": y}), y of the size of x0.
 
     A recipe of this kind is trained by `sfumato train FOLDER --recipe KEY --damage NAME` (or --damaged FOLDER, or on
@@ -40,9 +41,9 @@ class Restorer:
     dropout: float = 0.0
     calls: int = 100  # of the network when a picture is drawn
 
+    @abstractmethod
     def process(self) -> Gaussian:
         """The forward process."""
-        raise NotImplementedError
 
     def net(self) -> nn.Module:
         """The untrained network."""
@@ -92,6 +93,6 @@ class Restorer:
         """The picture in a state that was drawn under this condition."""
         return x
 
+    @abstractmethod
     def sampler(self) -> Sampler:
         """The published way to draw."""
-        raise NotImplementedError

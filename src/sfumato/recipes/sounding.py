@@ -83,7 +83,7 @@ class Sounding:
 
     def told(self, y: Tensor) -> dict[str, Tensor]:
         """The condition that a sound (B, 1, L) is, L a multiple of `hop`, model space."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what its network is told of a sound.")
 
     def received(self, y: Tensor, hertz: int) -> Tensor:
         """A sound (B, 1, L) of a file as the model takes it, at its sample rate.
